@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* C helpers of the `vfs` area: inlines and macros that bindgen cannot bind. */
+#ifndef CALF_HELPERS_VFS_H
+#define CALF_HELPERS_VFS_H
+
+#include <linux/types.h>
+
+#endif /* CALF_HELPERS_VFS_H */

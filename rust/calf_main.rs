@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! calf, the smallest cow: a copy-on-write filesystem for the study of the iomap contract.
+//!
+//! Layers, each using only those before it: `bindings` (raw C), `kapi` (safe wrappers of what the
+//! kernel crate lacks), `format` and `algo` (pure code, shared with the tools), `fs` (the
+//! filesystem), `ops` (the VFS tables), and this root.
+
+#![crate_name = "calf"]
+
+use kernel::prelude::*;
+
+mod bindings;
+mod kapi;
+mod seam;
+
+module! {
+    type: CalfModule,
+    name: "calf",
+    authors: ["The calf developers"],
+    description: "calf: a small reflink filesystem for the study of iomap",
+    license: "GPL",
+}
+
+struct CalfModule;
+
+impl kernel::Module for CalfModule {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        pr_info!("loaded\n");
+        Ok(CalfModule)
+    }
+}
