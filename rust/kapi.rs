@@ -3,3 +3,13 @@
 //! Safe wrappers of the kernel interfaces that the kernel crate does not offer yet.
 //!
 //! One C concept a file. Nothing here knows calf: each file can go when upstream grows its like.
+
+pub(crate) mod fs;
+pub(crate) mod inode;
+pub(crate) mod memalloc;
+pub(crate) mod rwsem;
+pub(crate) mod super_block;
+
+pub(crate) use fs::FileSystem;
+pub(crate) use inode::Inode;
+pub(crate) use super_block::SuperBlock;

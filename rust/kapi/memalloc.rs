@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocation scopes and waiting.
+//!
+//! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
+
+use crate::bindings;
+use kernel::types::NotThreadSafe;
+
+/// While it lives, allocations of this task behave as `GFP_NOFS` (rule D1).
+///
+/// Scopes nest; they must be dropped in reverse order, which borrowing guards ensures.
+pub struct NofsScope {
+    saved: u32,
+    _task: NotThreadSafe,
+}
+
+impl NofsScope {
+    /// Opens a scope.
+    pub fn enter() -> Self {
+        Self {
+            // SAFETY: Only touches flags of the current task.
+            saved: unsafe { bindings::calf_memalloc_nofs_save() },
+            _task: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for NofsScope {
+    fn drop(&mut self) {
+        // SAFETY: `saved` comes from the matching save, in the same task (`NotThreadSafe`).
+        unsafe { bindings::calf_memalloc_nofs_restore(self.saved) }
+    }
+}
+
+/// Gives way to other tasks if one is waiting.
+pub fn cond_resched() {
+    // SAFETY: Callable from any process context that may sleep.
+    unsafe { bindings::calf_cond_resched() }
+}
+
+/// Is a fatal signal pending for the current task?
+pub fn fatal_signal_pending() -> bool {
+    // SAFETY: Only reads the current task.
+    unsafe { bindings::calf_fatal_signal_pending() }
+}
+
+/// Repeats `f` until memory is found, as `__GFP_NOFAIL` does.
+///
+/// For the writeback and completion paths, where a failed allocation would be a lost write (B3).
+/// Must be called where sleeping is allowed.
+pub fn nofail<T, E>(mut f: impl FnMut() -> Result<T, E>) -> T {
+    loop {
+        if let Ok(v) = f() {
+            return v;
+        }
+        // SAFETY: The caller may sleep.
+        unsafe { bindings::calf_retry_wait() }
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Superblocks.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::fs::FileSystem;
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::types::Opaque;
+
+/// A mounted `struct super_block` whose `s_fs_info` holds `T::SbData`.
+///
+/// # Invariants
+///
+/// While a reference exists, `s_fs_info` points to a live `T::SbData`; `fill_super` makes the
+/// first reference only after it has set the field.
+#[repr(transparent)]
+pub struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
+
+// SAFETY: All methods that take `&self` may be called from any task.
+unsafe impl<T: FileSystem> Send for SuperBlock<T> {}
+// SAFETY: See above.
+unsafe impl<T: FileSystem> Sync for SuperBlock<T> {}
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// Wraps a raw superblock.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is valid for `'a`, belongs to filesystem `T`, and its `s_fs_info` has been set.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: Transparent wrapper, valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::super_block {
+        self.0.get()
+    }
+
+    /// The filesystem's own data.
+    pub fn data(&self) -> &T::SbData {
+        // SAFETY: By the type invariant.
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast::<T::SbData>() }
+    }
+
+    /// The block device below (`s_bdev`).
+    pub fn bdev(&self) -> *mut bindings::block_device {
+        // SAFETY: `s_bdev` does not change while mounted.
+        unsafe { (*self.as_ptr()).s_bdev }
+    }
+
+    /// `s_blocksize`, bytes.
+    pub fn block_size(&self) -> u64 {
+        // SAFETY: Does not change once mounted.
+        unsafe { (*self.as_ptr()).s_blocksize as u64 }
+    }
+
+    /// Is the mount read-only now?
+    pub fn is_rdonly(&self) -> bool {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_rdonly(self.as_ptr()) }
+    }
+}
