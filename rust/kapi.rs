@@ -4,8 +4,10 @@
 //!
 //! One C concept a file. Nothing here knows calf: each file can go when upstream grows its like.
 
+pub(crate) mod buffer_head;
 pub(crate) mod fs;
 pub(crate) mod inode;
+pub(crate) mod jbd2;
 pub(crate) mod memalloc;
 pub(crate) mod rwsem;
 pub(crate) mod super_block;

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal (jbd2).
+//!
+//! A [`Journal`] hands out [`Handle`]s. A buffer is changed in two stages: [`Handle::write_access`]
+//! or [`Handle::create_access`] turn a [`BufferHead`] into a [`JournaledBuffer`] and may fail;
+//! [`JournaledBuffer::update`] changes the bytes and adds the buffer to the transaction in one go, so "changed
+//! without write access" and "changed but not dirtied" do not compile. A failure in the second
+//! stage aborts the journal, because jbd2 has no undo (C5).
+//!
+//! C header: [`include/linux/jbd2.h`](srctree/include/linux/jbd2.h)
+
+use super::buffer_head::BufferHead;
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::error::code::{EBUSY, EIO, EROFS};
+use kernel::error::{from_err_ptr, to_result, Result};
+use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
+
+/// A transaction id. Compared with wrap-around.
+pub type Tid = u32;
+
+/// A loaded or about to be loaded `journal_t`.
+///
+/// # Invariants
+///
+/// `ptr` is a live journal that we own; it is destroyed in [`Journal::destroy`] or on drop.
+pub struct Journal {
+    ptr: NonNull<bindings::journal_t>,
+}
+
+// SAFETY: jbd2 does its own locking.
+unsafe impl Send for Journal {}
+// SAFETY: See above.
+unsafe impl Sync for Journal {}
+
+/// Called when a transaction has committed, in the commit thread (C1, D7).
+///
+/// It must not allocate, sleep for I/O, or start a handle. It runs for aborted transactions too.
+pub trait CommitCallback: Sync {
+    /// Transaction `tid` is through; `aborted` tells that the journal is dead and that nothing
+    /// of the transaction may be taken for durable.
+    fn committed(&self, tid: Tid, aborted: bool);
+}
+
+/// # Safety
+///
+/// Called by jbd2 with a live journal whose private data is the `T` set by `set_callback`.
+unsafe extern "C" fn commit_callback<T: CommitCallback>(
+    journal: *mut bindings::journal_t,
+    transaction: *mut bindings::transaction_t,
+) {
+    // SAFETY: jbd2 passes live objects.
+    let tid = unsafe { bindings::calf_jbd2_transaction_tid(transaction) };
+    // SAFETY: As above.
+    let aborted = unsafe { bindings::calf_jbd2_is_aborted(journal) };
+    // SAFETY: As above.
+    let data = unsafe { bindings::calf_jbd2_private(journal) }.cast::<T>();
+    // SAFETY: `set_callback` stored a `T` that outlives the journal.
+    unsafe { &*data }.committed(tid, aborted);
+}
+
+impl Journal {
+    /// Opens the journal region of `len` blocks at block `start` of `bdev`; nothing is read yet.
+    ///
+    /// Barriers are switched on here: jbd2 starts without them (C8).
+    ///
+    /// # Safety
+    ///
+    /// `bdev` is open with block size `block_size` and outlives the journal.
+    pub unsafe fn open(
+        bdev: *mut bindings::block_device,
+        start: u64,
+        len: u32,
+        block_size: u32,
+    ) -> Result<Self> {
+        // SAFETY: By the safety requirements.
+        let ptr = unsafe {
+            bindings::jbd2_journal_init_dev(bdev, bdev, start, len as i32, block_size as i32)
+        };
+        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(EIO)?;
+        // SAFETY: Just made.
+        unsafe { bindings::calf_jbd2_set_barrier(ptr.as_ptr()) };
+        // INVARIANT: We own the new journal.
+        Ok(Self { ptr })
+    }
+
+    fn as_ptr(&self) -> *mut bindings::journal_t {
+        self.ptr.as_ptr()
+    }
+
+    /// Does the journal hold transactions that are not at home yet?
+    pub fn needs_recovery(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_needs_recovery(self.as_ptr()) }
+    }
+
+    /// Replays if needed and starts the commit thread.
+    pub fn load(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_journal_load(self.as_ptr()) })
+    }
+
+    /// Sets the object that hears of every commit.
+    ///
+    /// # Safety
+    ///
+    /// `target` stays where it is and outlives the journal.
+    pub unsafe fn set_callback<T: CommitCallback>(&self, target: *const T) {
+        // SAFETY: By the type invariant; `commit_callback::<T>` reads back what is stored here.
+        unsafe {
+            bindings::calf_jbd2_set_callback(
+                self.as_ptr(),
+                target.cast_mut().cast(),
+                Some(commit_callback::<T>),
+            )
+        }
+    }
+
+    /// Commits what is left, writes all home, stops the commit thread and frees the journal (D5).
+    pub fn destroy(self) -> Result {
+        let ptr = self.as_ptr();
+        core::mem::forget(self);
+        // SAFETY: We owned the journal and have given it up.
+        to_result(unsafe { bindings::jbd2_journal_destroy(ptr) })
+    }
+
+    /// Starts a handle for at most `credits` changed blocks and `revokes` freed metadata blocks.
+    ///
+    /// Errors: `EBUSY` when this task has a handle already (D3: handles never nest), `EROFS` or
+    /// `EIO` when the journal is aborted, `ENOMEM`. May wait for a commit.
+    pub fn start(&self, credits: u32, revokes: u32) -> Result<Handle<'_>> {
+        // SAFETY: Only reads the current task.
+        if unsafe { bindings::calf_has_journal_handle() } {
+            pr_err!("journal handle started inside another one\n");
+            return Err(EBUSY);
+        }
+        // SAFETY: By the type invariant; GFP_NOFS makes jbd2 retry small allocations (B3).
+        let h = unsafe {
+            bindings::jbd2__journal_start(
+                self.as_ptr(),
+                credits as i32,
+                0,
+                revokes as i32,
+                bindings::CALF_CONST_GFP_NOFS,
+                0,
+                0,
+            )
+        };
+        let ptr = NonNull::new(from_err_ptr(h)?).ok_or(EIO)?;
+        // INVARIANT: A running handle of this task.
+        Ok(Handle {
+            ptr,
+            journal: self,
+            _task: NotThreadSafe,
+        })
+    }
+
+    /// Most blocks that one handle may ask for.
+    pub fn max_handle_credits(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_max_txn_buffers(self.as_ptr()) as u32 }
+    }
+
+    /// Is the journal dead?
+    pub fn is_aborted(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_is_aborted(self.as_ptr()) }
+    }
+
+    /// Kills the journal: nothing more reaches the disk through it. May sleep.
+    pub fn abort(&self, err: Error) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_journal_abort(self.as_ptr(), err.to_errno()) }
+    }
+
+    /// Waits until transaction `tid` is durable; starts its commit if needed.
+    pub fn complete(&self, tid: Tid) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_complete_transaction(self.as_ptr(), tid) })
+    }
+
+    /// Will the commit of `tid` flush the device cache?
+    pub fn will_flush(&self, tid: Tid) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_trans_will_send_data_barrier(self.as_ptr(), tid) != 0 }
+    }
+
+    /// Is transaction `tid` durable?
+    pub fn is_committed(&self, tid: Tid) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_tid_committed(self.as_ptr(), tid) }
+    }
+
+    /// The transaction that a block read now may belong to: running, else committing, else the
+    /// last one (C9).
+    pub fn last_tid(&self) -> Tid {
+        let mut tid = 0;
+        // SAFETY: By the type invariant; `tid` is valid for writes.
+        unsafe { bindings::calf_jbd2_last_tids(self.as_ptr(), &mut tid) };
+        tid
+    }
+
+    /// Commits the running transaction and waits for it. Not under a handle.
+    pub fn force_commit(&self) -> Result {
+        let mut tid = 0;
+        // SAFETY: By the type invariant; `tid` is valid for writes.
+        if unsafe { bindings::jbd2_journal_start_commit(self.as_ptr(), &mut tid) } == 0 {
+            return if self.is_aborted() { Err(EIO) } else { Ok(()) };
+        }
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_log_wait_commit(self.as_ptr(), tid) })
+    }
+
+    /// Starts a commit of the running transaction without waiting.
+    pub fn start_commit(&self) {
+        // SAFETY: By the type invariant; a NULL tid pointer is allowed.
+        unsafe { bindings::jbd2_journal_start_commit(self.as_ptr(), core::ptr::null_mut()) };
+    }
+
+    /// Stops new handles and waits for the open ones (freeze; D5).
+    pub fn lock_updates(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_journal_lock_updates(self.as_ptr()) }
+    }
+
+    /// Lets handles start again.
+    pub fn unlock_updates(&self) {
+        // SAFETY: By the type invariant; the caller has called `lock_updates`.
+        unsafe { bindings::jbd2_journal_unlock_updates(self.as_ptr()) }
+    }
+
+    /// Writes everything home and empties the journal.
+    pub fn flush(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_journal_flush(self.as_ptr(), 0) })
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // SAFETY: We own the journal.
+        unsafe { bindings::jbd2_journal_destroy(self.as_ptr()) };
+    }
+}
+
+/// An open handle: the right of this task to change blocks in the running transaction.
+///
+/// # Invariants
+///
+/// `ptr` is a running handle of the current task.
+pub struct Handle<'j> {
+    ptr: NonNull<bindings::handle_t>,
+    journal: &'j Journal,
+    _task: NotThreadSafe,
+}
+
+impl<'j> Handle<'j> {
+    fn as_ptr(&self) -> *mut bindings::handle_t {
+        self.ptr.as_ptr()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &'j Journal {
+        self.journal
+    }
+
+    /// The transaction this handle belongs to.
+    pub fn tid(&self) -> Tid {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_handle_tid(self.as_ptr()) }
+    }
+
+    /// Blocks that may still be added to the transaction.
+    pub fn credits(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_handle_credits(self.as_ptr()) }.max(0) as u32
+    }
+
+    /// Metadata blocks that may still be freed.
+    pub fn revokes(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_handle_revokes(self.as_ptr()) }.max(0) as u32
+    }
+
+    /// Asks for a synchronous commit when the handle stops.
+    pub fn set_sync(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_handle_sync(self.as_ptr()) }
+    }
+
+    /// Announces a change of a block that exists. May sleep for journal or home I/O (S3).
+    pub fn write_access(&self, bh: BufferHead) -> Result<JournaledBuffer> {
+        // SAFETY: By the type invariants of both.
+        to_result(unsafe { bindings::jbd2_journal_get_write_access(self.as_ptr(), bh.as_ptr()) })?;
+        Ok(JournaledBuffer { bh })
+    }
+
+    /// Announces a block that was free and is written whole. Its content starts as zeros.
+    pub fn create_access(&self, bh: BufferHead) -> Result<JournaledBuffer> {
+        bh.clear_verified();
+        bh.locked(|| {
+            // SAFETY: By the type invariants of both; the buffer is locked, as the call demands.
+            to_result(unsafe {
+                bindings::jbd2_journal_get_create_access(self.as_ptr(), bh.as_ptr())
+            })?;
+            bh.with_data_mut(|d| d.fill(0));
+            bh.set_uptodate();
+            Ok::<(), Error>(())
+        })?;
+        Ok(JournaledBuffer { bh })
+    }
+
+    /// Frees a metadata block: revokes it, so that a replay never brings it back (C7).
+    ///
+    /// Takes the reference in every case. Must come before the block's bit is cleared.
+    pub fn revoke(&self, bh: BufferHead) -> Result {
+        bh.clear_verified();
+        let block = bh.block();
+        if self.is_aborted() {
+            return Err(EROFS);
+        }
+        if self.revokes() == 0 {
+            return Err(EIO);
+        }
+        // CONSUMED: With a revoke credit and a live handle jbd2 drops the reference, except when
+        // it finds the block revoked already, in which case one buffer stays pinned until umount.
+        let raw = bh.into_raw();
+        // SAFETY: By the type invariant; `raw` carries the reference that jbd2 drops.
+        to_result(unsafe { bindings::jbd2_journal_revoke(self.as_ptr(), block, raw) })
+    }
+
+    /// Is the transaction of this handle dead?
+    pub fn is_aborted(&self) -> bool {
+        self.journal.is_aborted()
+    }
+
+    /// Ends the handle. The transaction commits later, by time or by demand.
+    pub fn stop(self) -> Result {
+        let ptr = self.as_ptr();
+        core::mem::forget(self);
+        // SAFETY: We owned the handle and have given it up.
+        to_result(unsafe { bindings::jbd2_journal_stop(ptr) })
+    }
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_journal_stop(self.as_ptr()) };
+    }
+}
+
+/// A buffer that the running transaction may change.
+pub struct JournaledBuffer {
+    bh: BufferHead,
+}
+
+impl JournaledBuffer {
+    /// The buffer.
+    pub fn buffer(&self) -> &BufferHead {
+        &self.bh
+    }
+
+    /// Changes the content and adds the buffer to the transaction of `handle`.
+    ///
+    /// The caller holds the lock that excludes all other users of the bytes that `f` touches, and
+    /// `handle` is the one that gave write access, or a later one of the same transaction.
+    /// A failure kills the journal: the change cannot be taken back (C5).
+    pub fn update<R>(&self, handle: &Handle<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let r = self.bh.with_data_mut(f);
+        self.dirty(handle);
+        r
+    }
+
+    /// Adds the buffer to the transaction; for changes made by several `update`s of one block.
+    fn dirty(&self, handle: &Handle<'_>) {
+        // SAFETY: By the type invariants of both.
+        let ret =
+            unsafe { bindings::jbd2_journal_dirty_metadata(handle.as_ptr(), self.bh.as_ptr()) };
+        if ret != 0 && !handle.journal.is_aborted() {
+            pr_err!("journal refuses block {}: {}\n", self.bh.block(), ret);
+            handle.journal.abort(EIO);
+        }
+    }
+
+    /// Gives the buffer back, e.g. to free the block.
+    pub fn into_buffer(self) -> BufferHead {
+        self.bh
+    }
+}
