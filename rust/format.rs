@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The on-disk format: structures, their verifiers, and nothing else.
+//!
+//! Shared with the user space tools: `core`, `zerocopy` and `crate::seam` only. No function here
+//! panics on any input; a structure that does not hold gets a reason as `&'static str`.
+
+pub mod node;
+pub mod types;
+pub mod value;
+
+pub use types::{BlockNr, Ino, Kind};
