@@ -6,11 +6,16 @@
 
 pub(crate) mod buffer_head;
 pub(crate) mod fs;
+pub(crate) mod fs_context;
 pub(crate) mod inode;
 pub(crate) mod jbd2;
+pub(crate) mod log;
 pub(crate) mod memalloc;
+pub(crate) mod registration;
 pub(crate) mod rwsem;
+pub(crate) mod statfs;
 pub(crate) mod super_block;
+pub(crate) mod super_ops;
 
 pub(crate) use fs::FileSystem;
 pub(crate) use inode::Inode;
