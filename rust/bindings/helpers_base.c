@@ -194,7 +194,7 @@ bool calf_inode_trylock_shared(struct inode *inode)
 	return inode_trylock_shared(inode);
 }
 
-bool calf_inode_is_locked(const struct inode *inode)
+bool calf_inode_is_locked(struct inode *inode)
 {
 	return rwsem_is_locked(&inode->i_rwsem);
 }

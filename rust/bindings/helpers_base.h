@@ -51,7 +51,7 @@ void calf_inode_lock_shared(struct inode *inode);
 void calf_inode_unlock_shared(struct inode *inode);
 bool calf_inode_trylock(struct inode *inode);
 bool calf_inode_trylock_shared(struct inode *inode);
-bool calf_inode_is_locked(const struct inode *inode);
+bool calf_inode_is_locked(struct inode *inode);
 void calf_invalidate_lock(struct inode *inode);
 void calf_invalidate_unlock(struct inode *inode);
 void calf_invalidate_lock_shared(struct inode *inode);
