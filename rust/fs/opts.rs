@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mount options.
+//!
+//! `always_cow` and `bug` are fixed at mount: a change under I/O in flight would mix blocks written
+//! in place with blocks that are freed (C12).
+
+use crate::kapi::fs_context::{FsContext, ParamSpec, ParamTable, ParamValue};
+use kernel::error::code::EINVAL;
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::seq_print;
+
+const OPT_ALWAYS_COW: u8 = 0;
+const OPT_DEBUG: u8 = 1;
+const OPT_BUG: u8 = 2;
+
+/// What calf understands beside the options of the VFS.
+pub const PARAMS: ParamTable = ParamTable::new(const {
+    &[
+        ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
+        ParamSpec::flag(c"debug", OPT_DEBUG),
+        ParamSpec::string(c"bug", OPT_BUG),
+        ParamSpec::end(),
+    ]
+});
+
+/// The options of a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountOpts {
+    /// Never write in place; everything is staged.
+    pub always_cow: bool,
+    /// More log lines.
+    pub debug: bool,
+    /// Contract violations switched on for this mount.
+    #[cfg(calf_lab)]
+    pub bugs: crate::lab::BugSet,
+}
+
+impl MountOpts {
+    /// Takes in one option. `fc` hears the reason of a refusal.
+    pub fn parse(&mut self, fc: &FsContext, id: u8, value: ParamValue<'_>) -> Result {
+        match (id, value) {
+            (OPT_ALWAYS_COW, _) => self.always_cow = true,
+            (OPT_DEBUG, _) => self.debug = true,
+            (OPT_BUG, ParamValue::Text(name)) => return self.parse_bug(fc, name),
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    #[cfg(calf_lab)]
+    fn parse_bug(&mut self, fc: &FsContext, name: &CStr) -> Result {
+        if !self.bugs.insert_by_name(name.to_bytes()) {
+            fc.error(c"bug= names no bug that this module can bring back");
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(calf_lab))]
+    fn parse_bug(&mut self, fc: &FsContext, _name: &CStr) -> Result {
+        fc.error(c"bug= needs a laboratory build (CALF_LAB=1)");
+        Err(EINVAL)
+    }
+
+    /// May a live mount go from `self` to `new`? Says why not.
+    pub fn check_change(&self, new: &Self, fc: &FsContext) -> Result {
+        if self.always_cow != new.always_cow {
+            fc.error(c"always_cow cannot change on a live mount");
+            return Err(EINVAL);
+        }
+        #[cfg(calf_lab)]
+        if self.bugs != new.bugs {
+            fc.error(c"bug= cannot change on a live mount");
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Prints the options as `/proc/self/mountinfo` wants them.
+    pub fn show(&self, m: &SeqFile) {
+        if self.always_cow {
+            seq_print!(m, ",always_cow");
+        }
+        if self.debug {
+            seq_print!(m, ",debug");
+        }
+        #[cfg(calf_lab)]
+        self.bugs.for_each_name(|name| seq_print!(m, ",bug={}", name));
+    }
+}
