@@ -4,10 +4,15 @@
 //!
 //! One C concept a file. Nothing here knows calf: each file can go when upstream grows its like.
 
+pub(crate) mod attr;
 pub(crate) mod buffer_head;
+pub(crate) mod dentry;
+pub(crate) mod dir_ops;
 pub(crate) mod fs;
 pub(crate) mod fs_context;
+pub(crate) mod idmap;
 pub(crate) mod inode;
+pub(crate) mod inode_ops;
 pub(crate) mod jbd2;
 pub(crate) mod log;
 pub(crate) mod memalloc;
@@ -17,6 +22,8 @@ pub(crate) mod statfs;
 pub(crate) mod super_block;
 pub(crate) mod super_ops;
 
+pub(crate) use dentry::Dentry;
 pub(crate) use fs::FileSystem;
+pub(crate) use idmap::Idmap;
 pub(crate) use inode::Inode;
 pub(crate) use super_block::SuperBlock;

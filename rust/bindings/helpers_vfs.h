@@ -3,6 +3,17 @@
 #ifndef CALF_HELPERS_VFS_H
 #define CALF_HELPERS_VFS_H
 
+#include <linux/fs.h>
 #include <linux/types.h>
+
+struct file_lease;
+
+void calf_dget(struct dentry *dentry);
+bool calf_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
+		   unsigned int type);
+bool calf_dir_emit_dots(struct file *file, struct dir_context *ctx);
+bool calf_inode_is_dirsync(const struct inode *inode);
+void calf_inode_inc_iversion(struct inode *inode);
+int calf_setlease(struct file *file, int arg, struct file_lease **lease, void **priv);
 
 #endif /* CALF_HELPERS_VFS_H */

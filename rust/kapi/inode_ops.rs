@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inode operations.
+//!
+//! A filesystem implements [`InodeOperations`] once for each kind of inode, on a type that serves
+//! as a name only, and gets the C table by [`InodeOps::new`].
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h). The locks that are held are those
+//! of `Documentation/filesystems/locking.rst`.
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use kernel::alloc::{flags::GFP_KERNEL, KVec};
+use kernel::error::{code::ECHILD, code::EUCLEAN, from_result, Result};
+use kernel::error::VTABLE_DEFAULT_ERROR;
+use kernel::ffi::{c_char, c_int, c_uint};
+use kernel::prelude::{build_error, vtable};
+use kernel::str::{CStr, CStrExt as _};
+use kernel::sync::aref::ARef;
+use kernel::types::Opaque;
+
+use super::attr::{Attr, Stat};
+use super::dentry::{Dentry, Named, Negative, Positive, Unhashed};
+use super::fs::FileSystem;
+use super::idmap::Idmap;
+use super::inode::Inode;
+use crate::bindings;
+
+/// Which extents `FS_IOC_FIEMAP` asks for, and where they go (`struct fiemap_extent_info`).
+#[repr(transparent)]
+pub struct FiemapInfo(Opaque<bindings::fiemap_extent_info>);
+
+impl FiemapInfo {
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::fiemap_extent_info {
+        self.0.get()
+    }
+}
+
+/// The target of a symbolic link, on its way to path resolution.
+///
+/// # Invariants
+///
+/// The bytes end in a NUL and have no other.
+pub struct LinkTarget(KVec<u8>);
+
+impl LinkTarget {
+    /// Copies a target. One that contains a NUL is refused.
+    pub fn new(target: &[u8]) -> Result<Self> {
+        if target.contains(&0) {
+            return Err(EUCLEAN);
+        }
+        let mut bytes = KVec::with_capacity(target.len() + 1, GFP_KERNEL)?;
+        bytes.extend_from_slice(target, GFP_KERNEL)?;
+        bytes.push(0, GFP_KERNEL)?;
+        // INVARIANT: Checked and appended above.
+        Ok(Self(bytes))
+    }
+}
+
+/// The operations of one kind of inode.
+#[vtable]
+pub trait InodeOperations: Sized {
+    /// The filesystem whose inodes these are.
+    type FileSystem: FileSystem;
+
+    /// Resolves a name. `i_rwsem` of `dir` is held shared.
+    fn lookup(
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Unhashed<'_, Self::FileSystem>,
+        _flags: u32,
+    ) -> Result<Option<ARef<Dentry<Self::FileSystem>>>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reads a symbolic link. No lock is held; it may sleep.
+    fn get_link(_inode: &Inode<Self::FileSystem>) -> Result<LinkTarget> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes a regular file. `i_rwsem` of `dir` is held exclusively, here and in all that follow.
+    fn create(
+        _idmap: Idmap<'_>,
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Negative<'_, Self::FileSystem>,
+        _mode: u16,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes another name for the inode of `old`, whose `i_rwsem` is held as well.
+    fn link(
+        _old: Positive<'_, Self::FileSystem>,
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Negative<'_, Self::FileSystem>,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Removes a name of something that is not a directory, and whose `i_rwsem` is held as well.
+    fn unlink(_dir: &Inode<Self::FileSystem>, _dentry: Named<'_, Self::FileSystem>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes a symbolic link.
+    fn symlink(
+        _idmap: Idmap<'_>,
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Negative<'_, Self::FileSystem>,
+        _target: &CStr,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes a directory.
+    fn mkdir(
+        _idmap: Idmap<'_>,
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Negative<'_, Self::FileSystem>,
+        _mode: u16,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Removes a directory, whose `i_rwsem` is held as well.
+    fn rmdir(_dir: &Inode<Self::FileSystem>, _dentry: Named<'_, Self::FileSystem>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes a device node, a socket or a fifo. `rdev` is the kernel's `dev_t`.
+    fn mknod(
+        _idmap: Idmap<'_>,
+        _dir: &Inode<Self::FileSystem>,
+        _dentry: Negative<'_, Self::FileSystem>,
+        _mode: u16,
+        _rdev: u32,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Renames. Both directories are locked; so are the two inodes, except a directory that stays
+    /// in its directory.
+    fn rename(
+        _idmap: Idmap<'_>,
+        _old_dir: &Inode<Self::FileSystem>,
+        _old: Named<'_, Self::FileSystem>,
+        _new_dir: &Inode<Self::FileSystem>,
+        _new: Named<'_, Self::FileSystem>,
+        _flags: u32,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Changes attributes. `i_rwsem` of the inode is held exclusively.
+    fn setattr(
+        _idmap: Idmap<'_>,
+        _dentry: Positive<'_, Self::FileSystem>,
+        _attr: Attr<'_>,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reports attributes; `mask` is what was asked for. No lock is held.
+    fn getattr(
+        _idmap: Idmap<'_>,
+        _inode: &Inode<Self::FileSystem>,
+        _stat: Stat<'_>,
+        _mask: u32,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reports extents. No lock is held.
+    fn fiemap(
+        _inode: &Inode<Self::FileSystem>,
+        _info: &FiemapInfo,
+        _start: u64,
+        _len: u64,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// A table of inode operations of filesystem `T`.
+pub struct InodeOps<T: FileSystem>(&'static bindings::inode_operations, PhantomData<T>);
+
+impl<T: FileSystem> InodeOps<T> {
+    /// The table that calls `O`.
+    pub const fn new<O: InodeOperations<FileSystem = T>>() -> Self {
+        Self(InodeOpsVTable::<O>::build(), PhantomData)
+    }
+
+    /// The C table, for `i_op`.
+    pub fn as_ptr(&self) -> *const bindings::inode_operations {
+        self.0
+    }
+}
+
+/// The C side of [`InodeOperations`].
+struct InodeOpsVTable<O: InodeOperations>(PhantomData<O>);
+
+/// For all functions of the table, the VFS is the caller. It passes inodes, dentries and idmappings
+/// of filesystem `O::FileSystem` that stay valid during the call, with the locks held that
+/// [`InodeOperations`] names.
+impl<O: InodeOperations> InodeOpsVTable<O> {
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is negative and unhashed.
+    unsafe extern "C" fn lookup(
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Unhashed::from_raw(dentry) };
+        match O::lookup(dir, dentry, flags) {
+            Ok(other) => other.map_or(ptr::null_mut(), |d| ARef::into_raw(d).as_ptr().cast()),
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is NULL in RCU mode.
+    unsafe extern "C" fn get_link(
+        dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        done: *mut bindings::delayed_call,
+    ) -> *const c_char {
+        if dentry.is_null() {
+            // In RCU mode nothing may sleep; the VFS comes again without.
+            return ECHILD.to_ptr::<c_char>();
+        }
+        // SAFETY: By the safety requirements.
+        match O::get_link(unsafe { Inode::from_raw(inode) }) {
+            Ok(target) => {
+                let (bytes, _, _) = target.0.into_raw_parts();
+                let call = bindings::delayed_call {
+                    fn_: Some(bindings::kfree_link),
+                    arg: bytes.cast(),
+                };
+                // SAFETY: The VFS passes a place for the call, which frees the bytes later.
+                unsafe { done.write(call) };
+                bytes.cast()
+            }
+            Err(e) => e.to_ptr::<c_char>(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is negative.
+    unsafe extern "C" fn create(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Negative::from_raw(dentry) };
+        from_result(|| O::create(idmap, dir, dentry, mode).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `old` is positive, `dentry` is negative.
+    unsafe extern "C" fn link(
+        old: *mut bindings::dentry,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let old = unsafe { Positive::from_raw(old) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Negative::from_raw(dentry) };
+        from_result(|| O::link(old, dir, dentry).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only.
+    unsafe extern "C" fn unlink(
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Named::from_raw(dentry) };
+        from_result(|| O::unlink(dir, dentry).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is negative, `target` ends in a NUL.
+    unsafe extern "C" fn symlink(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        target: *const c_char,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Negative::from_raw(dentry) };
+        // SAFETY: By the safety requirements.
+        let target = unsafe { CStr::from_char_ptr(target) };
+        from_result(|| O::symlink(idmap, dir, dentry, target).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is negative.
+    unsafe extern "C" fn mkdir(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Negative::from_raw(dentry) };
+        match O::mkdir(idmap, dir, dentry, mode) {
+            // NULL: the dentry that was passed is the one to use.
+            Ok(()) => ptr::null_mut(),
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only.
+    unsafe extern "C" fn rmdir(
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Named::from_raw(dentry) };
+        from_result(|| O::rmdir(dir, dentry).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is negative.
+    unsafe extern "C" fn mknod(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+        rdev: bindings::dev_t,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Negative::from_raw(dentry) };
+        from_result(|| O::mknod(idmap, dir, dentry, mode, rdev).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only.
+    unsafe extern "C" fn rename(
+        idmap: *mut bindings::mnt_idmap,
+        old_dir: *mut bindings::inode,
+        old: *mut bindings::dentry,
+        new_dir: *mut bindings::inode,
+        new: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let old_dir = unsafe { Inode::from_raw(old_dir) };
+        // SAFETY: By the safety requirements.
+        let old = unsafe { Named::from_raw(old) };
+        // SAFETY: By the safety requirements.
+        let new_dir = unsafe { Inode::from_raw(new_dir) };
+        // SAFETY: By the safety requirements.
+        let new = unsafe { Named::from_raw(new) };
+        from_result(|| O::rename(idmap, old_dir, old, new_dir, new, flags).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is positive.
+    unsafe extern "C" fn setattr(
+        idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        attr: *mut bindings::iattr,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Positive::from_raw(dentry) };
+        // SAFETY: The VFS passes a change, never NULL, that it leaves to us meanwhile.
+        let attr = unsafe { Attr::from_raw(NonNull::new_unchecked(attr)) };
+        from_result(|| O::setattr(idmap, dentry, attr).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `path` leads to a positive dentry.
+    unsafe extern "C" fn getattr(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        mask: u32,
+        _flags: c_uint,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Positive::from_raw((*path).dentry) };
+        // SAFETY: The VFS passes a place for the answer, never NULL, that it leaves to us
+        // meanwhile.
+        let stat = unsafe { Stat::from_raw(NonNull::new_unchecked(stat)) };
+        from_result(|| O::getattr(idmap, dentry.inode(), stat, mask).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only.
+    unsafe extern "C" fn fiemap(
+        inode: *mut bindings::inode,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        len: u64,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let inode = unsafe { Inode::from_raw(inode) };
+        // SAFETY: The VFS passes a valid object; the wrapper is transparent.
+        let info = unsafe { &*info.cast::<FiemapInfo>() };
+        from_result(|| O::fiemap(inode, info, start, len).map(|()| 0))
+    }
+
+    const VTABLE: bindings::inode_operations = bindings::inode_operations {
+        lookup: if O::HAS_LOOKUP { Some(Self::lookup) } else { None },
+        get_link: if O::HAS_GET_LINK { Some(Self::get_link) } else { None },
+        create: if O::HAS_CREATE { Some(Self::create) } else { None },
+        link: if O::HAS_LINK { Some(Self::link) } else { None },
+        unlink: if O::HAS_UNLINK { Some(Self::unlink) } else { None },
+        symlink: if O::HAS_SYMLINK { Some(Self::symlink) } else { None },
+        mkdir: if O::HAS_MKDIR { Some(Self::mkdir) } else { None },
+        rmdir: if O::HAS_RMDIR { Some(Self::rmdir) } else { None },
+        mknod: if O::HAS_MKNOD { Some(Self::mknod) } else { None },
+        rename: if O::HAS_RENAME { Some(Self::rename) } else { None },
+        setattr: if O::HAS_SETATTR { Some(Self::setattr) } else { None },
+        getattr: if O::HAS_GETATTR { Some(Self::getattr) } else { None },
+        fiemap: if O::HAS_FIEMAP { Some(Self::fiemap) } else { None },
+        ..pin_init::zeroed()
+    };
+
+    const fn build() -> &'static bindings::inode_operations {
+        &Self::VTABLE
+    }
+}
