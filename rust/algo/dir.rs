@@ -102,7 +102,9 @@ impl Encoded {
         let (number, kind) = head.split_at_mut(8);
         number.copy_from_slice(&ino.get().to_le_bytes());
         kind.fill(ftype);
-        rest.get_mut(..name.len()).ok_or(TreeError::TooBig)?.copy_from_slice(name);
+        rest.get_mut(..name.len())
+            .ok_or(TreeError::TooBig)?
+            .copy_from_slice(name);
         Ok(Self {
             bytes,
             len: HEADER + name.len(),

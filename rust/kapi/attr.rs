@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use kernel::error::{to_result, Result};
+use kernel::ffi::c_long;
 
 use super::dentry::Positive;
 use super::fs::FileSystem;
@@ -22,7 +23,10 @@ use crate::bindings;
 ///
 /// The pointer is valid for `'a` and nobody else uses it; `i_rwsem` of the inode that is to be
 /// changed is held exclusively.
-pub struct Attr<'a>(NonNull<bindings::iattr>, PhantomData<&'a mut bindings::iattr>);
+pub struct Attr<'a>(
+    NonNull<bindings::iattr>,
+    PhantomData<&'a mut bindings::iattr>,
+);
 
 impl<'a> Attr<'a> {
     /// Wraps a raw change.
@@ -37,11 +41,7 @@ impl<'a> Attr<'a> {
     }
 
     /// Checks that the caller may make this change (`setattr_prepare`).
-    pub fn prepare<T: FileSystem>(
-        &mut self,
-        idmap: Idmap<'_>,
-        dentry: &Positive<'_, T>,
-    ) -> Result {
+    pub fn prepare<T: FileSystem>(&mut self, idmap: Idmap<'_>, dentry: &Positive<'_, T>) -> Result {
         // SAFETY: All pointers are valid, `i_rwsem` is held by the type invariant.
         to_result(unsafe {
             bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), self.0.as_ptr())
@@ -72,7 +72,10 @@ impl<'a> Attr<'a> {
 /// # Invariants
 ///
 /// The pointer is valid for `'a` and nobody else uses it.
-pub struct Stat<'a>(NonNull<bindings::kstat>, PhantomData<&'a mut bindings::kstat>);
+pub struct Stat<'a>(
+    NonNull<bindings::kstat>,
+    PhantomData<&'a mut bindings::kstat>,
+);
 
 impl<'a> Stat<'a> {
     /// Wraps a raw answer.
@@ -93,9 +96,7 @@ impl<'a> Stat<'a> {
     /// Fills in what the VFS inode knows (`generic_fillattr`). `mask` is what was asked for.
     pub fn fill<T: FileSystem>(&mut self, idmap: Idmap<'_>, mask: u32, inode: &Inode<T>) {
         // SAFETY: All pointers are valid.
-        unsafe {
-            bindings::generic_fillattr(idmap.as_ptr(), mask, inode.as_ptr(), self.0.as_ptr())
-        }
+        unsafe { bindings::generic_fillattr(idmap.as_ptr(), mask, inode.as_ptr(), self.0.as_ptr()) }
     }
 
     /// Reports when the inode was created, in nanoseconds since the epoch.
@@ -103,7 +104,8 @@ impl<'a> Stat<'a> {
         let stat = self.raw();
         stat.btime = bindings::timespec64 {
             tv_sec: ns.div_euclid(1_000_000_000),
-            tv_nsec: ns.rem_euclid(1_000_000_000),
+            // CAST: Below one billion.
+            tv_nsec: ns.rem_euclid(1_000_000_000) as c_long,
         };
         stat.result_mask |= bindings::STATX_BTIME;
     }

@@ -152,7 +152,11 @@ impl<O: DirOperations> DirOpsVTable<O> {
         llseek: Some(Self::llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
-        fsync: if O::HAS_FSYNC { Some(Self::fsync) } else { None },
+        fsync: if O::HAS_FSYNC {
+            Some(Self::fsync)
+        } else {
+            None
+        },
         setlease: Some(bindings::calf_setlease),
         ..pin_init::zeroed()
     };

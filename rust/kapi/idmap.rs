@@ -14,7 +14,10 @@ use crate::bindings;
 ///
 /// The pointer is valid for `'a`.
 #[derive(Clone, Copy)]
-pub struct Idmap<'a>(*mut bindings::mnt_idmap, PhantomData<&'a bindings::mnt_idmap>);
+pub struct Idmap<'a>(
+    *mut bindings::mnt_idmap,
+    PhantomData<&'a bindings::mnt_idmap>,
+);
 
 impl Idmap<'_> {
     /// Wraps a raw idmapping.

@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use kernel::alloc::{flags::GFP_KERNEL, KVec};
-use kernel::error::{code::ECHILD, code::EUCLEAN, from_result, Result};
 use kernel::error::VTABLE_DEFAULT_ERROR;
+use kernel::error::{code::ECHILD, code::EUCLEAN, from_result, Result};
 use kernel::ffi::{c_char, c_int, c_uint};
 use kernel::prelude::{build_error, vtable};
 use kernel::str::{CStr, CStrExt as _};
@@ -288,10 +288,7 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
     /// # Safety
     ///
     /// Called by the VFS only.
-    unsafe extern "C" fn unlink(
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-    ) -> c_int {
+    unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: By the safety requirements.
         let dir = unsafe { Inode::from_raw(dir) };
         // SAFETY: By the safety requirements.
@@ -344,10 +341,7 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
     /// # Safety
     ///
     /// Called by the VFS only.
-    unsafe extern "C" fn rmdir(
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-    ) -> c_int {
+    unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: By the safety requirements.
         let dir = unsafe { Inode::from_raw(dir) };
         // SAFETY: By the safety requirements.
@@ -440,7 +434,8 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
     /// Called by the VFS only.
     unsafe extern "C" fn fiemap(
         inode: *mut bindings::inode,
-        info: *mut bindings::fiemap_extent_info,
+        // The kernel crate's own, opaque form of the type.
+        info: *mut kernel::bindings::fiemap_extent_info,
         start: u64,
         len: u64,
     ) -> c_int {
@@ -452,19 +447,67 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
     }
 
     const VTABLE: bindings::inode_operations = bindings::inode_operations {
-        lookup: if O::HAS_LOOKUP { Some(Self::lookup) } else { None },
-        get_link: if O::HAS_GET_LINK { Some(Self::get_link) } else { None },
-        create: if O::HAS_CREATE { Some(Self::create) } else { None },
+        lookup: if O::HAS_LOOKUP {
+            Some(Self::lookup)
+        } else {
+            None
+        },
+        get_link: if O::HAS_GET_LINK {
+            Some(Self::get_link)
+        } else {
+            None
+        },
+        create: if O::HAS_CREATE {
+            Some(Self::create)
+        } else {
+            None
+        },
         link: if O::HAS_LINK { Some(Self::link) } else { None },
-        unlink: if O::HAS_UNLINK { Some(Self::unlink) } else { None },
-        symlink: if O::HAS_SYMLINK { Some(Self::symlink) } else { None },
-        mkdir: if O::HAS_MKDIR { Some(Self::mkdir) } else { None },
-        rmdir: if O::HAS_RMDIR { Some(Self::rmdir) } else { None },
-        mknod: if O::HAS_MKNOD { Some(Self::mknod) } else { None },
-        rename: if O::HAS_RENAME { Some(Self::rename) } else { None },
-        setattr: if O::HAS_SETATTR { Some(Self::setattr) } else { None },
-        getattr: if O::HAS_GETATTR { Some(Self::getattr) } else { None },
-        fiemap: if O::HAS_FIEMAP { Some(Self::fiemap) } else { None },
+        unlink: if O::HAS_UNLINK {
+            Some(Self::unlink)
+        } else {
+            None
+        },
+        symlink: if O::HAS_SYMLINK {
+            Some(Self::symlink)
+        } else {
+            None
+        },
+        mkdir: if O::HAS_MKDIR {
+            Some(Self::mkdir)
+        } else {
+            None
+        },
+        rmdir: if O::HAS_RMDIR {
+            Some(Self::rmdir)
+        } else {
+            None
+        },
+        mknod: if O::HAS_MKNOD {
+            Some(Self::mknod)
+        } else {
+            None
+        },
+        rename: if O::HAS_RENAME {
+            Some(Self::rename)
+        } else {
+            None
+        },
+        setattr: if O::HAS_SETATTR {
+            Some(Self::setattr)
+        } else {
+            None
+        },
+        getattr: if O::HAS_GETATTR {
+            Some(Self::getattr)
+        } else {
+            None
+        },
+        fiemap: if O::HAS_FIEMAP {
+            Some(Self::fiemap)
+        } else {
+            None
+        },
         ..pin_init::zeroed()
     };
 
