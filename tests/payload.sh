@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# payload.sh DEST: builds the test programs and puts them into DEST/tests (programs, scripts and
+# the list of tests) and DEST/bin (fsx).
+set -eu
+dest=${1:?usage: payload.sh DEST}
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${CALF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/calf}
+cargo=${CARGO:-/usr/bin/cargo}
+command -v "$cargo" >/dev/null 2>&1 || cargo=cargo
+rustc=${RUSTC:-/usr/bin/rustc}
+command -v "$rustc" >/dev/null 2>&1 || rustc=rustc
+target=${CARGO_TARGET_DIR:-$cache/target-tests}
+triple=x86_64-unknown-linux-gnu
+
+(cd "$here" && env -u RUSTFLAGS RUSTC="$rustc" CARGO_TARGET_DIR="$target" \
+    "$cargo" build --release --locked --quiet)
+mkdir -p "$dest/tests" "$dest/bin"
+out=$target/$triple/release
+for p in "$here"/vm/src/bin/*.rs; do
+    name=$(basename "$p" .rs)
+    cp "$out/$name" "$dest/tests/$name"
+done
+cp "$out/calf-repro" "$dest/tests/calf-repro"
+for p in "$here"/vm/*.sh; do
+    cp "$p" "$dest/tests/$(basename "$p" .sh)"
+done
+cp "$here/vm/list" "$dest/tests/list"
+cp "$("$here/fsx.sh")" "$dest/bin/fsx"

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! calf-repro: shows each historical bug with its switch on, and its absence with the switch off.
+//!
+//! Output is KTAP, one result for each reproducer and position of the switch, then a table for
+//! people and one `CALF-REPRO` line for each reproducer for programs.
+
+mod frame;
+mod unshare;
+mod unshare_hole_reserve;
+mod unshare_srcmap_alias;
+mod unshare_srcmap_alias_new;
+mod unshare_srcmap_nulladdr;
+
+use calf_vmlib::error::Context;
+use calf_vmlib::{fs, ktap, observe, Env, Fail, Result};
+use clap::{Args, Parser, Subcommand};
+use frame::{AnyReproducer, Plan, Tally};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// All reproducers, in the order of the table.
+const ALL: &[&dyn AnyReproducer] = &[
+    &unshare_srcmap_alias_new::UnshareSrcmapAliasNew,
+    &unshare_srcmap_alias::UnshareSrcmapAlias,
+    &unshare_srcmap_nulladdr::UnshareSrcmapNulladdr,
+    &unshare_hole_reserve::UnshareHoleReserve,
+];
+
+#[derive(Parser)]
+#[command(version, about = "Reproduces historical iomap bugs on calf")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the reproducers
+    List,
+    /// Runs reproducers, all or those named
+    Run(Run),
+}
+
+#[derive(Args)]
+struct Run {
+    /// Names of reproducers (default: all)
+    names: Vec<String>,
+    /// Only with the switch on
+    #[arg(long, conflicts_with_all = ["off", "both"])]
+    on: bool,
+    /// Only with the switch off
+    #[arg(long, conflicts_with = "both")]
+    off: bool,
+    /// With the switch on and with it off (the default)
+    #[arg(long)]
+    both: bool,
+    /// Runs in each position of the switch
+    #[arg(long, default_value_t = 1)]
+    times: u32,
+    /// Bytes of the test files
+    #[arg(long, default_value_t = 10 << 20)]
+    size: u64,
+    /// Block size for mkfs.calf
+    #[arg(long)]
+    block_size: Option<u32>,
+    /// Block device; it is formatted
+    #[arg(long)]
+    dev: Option<PathBuf>,
+    /// Mount point
+    #[arg(long)]
+    mnt: Option<PathBuf>,
+    /// Module to load when calf is not there
+    #[arg(long)]
+    module: Option<PathBuf>,
+    /// Do not show the tracepoints of the first run
+    #[arg(long)]
+    no_trace: bool,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::List => {
+            for r in ALL {
+                println!("{:<28} {:<24} {}", r.name(), r.contract(), r.summary());
+            }
+            ExitCode::SUCCESS
+        }
+        Command::Run(args) => match run(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(e) => {
+                ktap::line(&format!("Bail out! {e}"));
+                ExitCode::from(2)
+            }
+        },
+    }
+}
+
+struct Row {
+    r: &'static dyn AnyReproducer,
+    off: Option<Tally>,
+    on: Option<Tally>,
+}
+
+impl Row {
+    fn as_expected(&self) -> bool {
+        self.off.as_ref().is_none_or(|t| t.as_expected(false))
+            && self.on.as_ref().is_none_or(|t| t.as_expected(true))
+    }
+}
+
+fn run(args: &Run) -> Result<bool> {
+    let mut env = Env::new();
+    for (place, given) in [
+        (&mut env.dev, &args.dev),
+        (&mut env.mnt, &args.mnt),
+        (&mut env.module, &args.module),
+    ] {
+        if let Some(given) = given {
+            *place = given.clone();
+        }
+    }
+    let mut chosen: Vec<&'static dyn AnyReproducer> = ALL.to_vec();
+    if !args.names.is_empty() {
+        if let Some(unknown) = args
+            .names
+            .iter()
+            .find(|n| !ALL.iter().any(|r| r.name() == **n))
+        {
+            return Err(Fail::new(format!("no reproducer is called {unknown}")));
+        }
+        chosen.retain(|r| args.names.iter().any(|n| n == r.name()));
+    }
+    observe::mount_debugfs();
+    fs::insmod(&env)?;
+    if chosen.iter().any(|r| r.needs().junk) {
+        junk(&env.dev).ctx("fill the device with old data")?;
+    }
+    let mut mkfs = Vec::new();
+    if let Some(b) = args.block_size {
+        mkfs.extend(["-b".to_string(), b.to_string()]);
+    }
+    let plan = Plan {
+        times: args.times,
+        size: args.size,
+        mkfs,
+        show_trace: !args.no_trace,
+    };
+    let positions: &[bool] = match (args.on, args.off) {
+        (true, _) => &[true],
+        (_, true) => &[false],
+        _ => &[false, true],
+    };
+    ktap::head(chosen.len() * positions.len());
+    let mut rows = Vec::new();
+    let mut nr = 0;
+    for r in chosen {
+        let mut row = Row {
+            r,
+            off: None,
+            on: None,
+        };
+        for &on in positions {
+            nr += 1;
+            let start = Instant::now();
+            let tally = frame::series(r, &env, &plan, on);
+            let outcome = match (&tally.skipped, tally.as_expected(on)) {
+                (Some(why), _) => Err(Fail::skip(why.clone())),
+                (None, true) => Ok(()),
+                (None, false) => Err(Fail::new(tally.facts.clone())),
+            };
+            let name = format!(
+                "{} {}: bug in {} runs",
+                r.name(),
+                frame::word(on),
+                tally.count()
+            );
+            ktap::result(nr, &name, start.elapsed().as_secs_f64(), &outcome);
+            *(if on { &mut row.on } else { &mut row.off }) = Some(tally);
+        }
+        rows.push(row);
+    }
+    table(&rows);
+    Ok(rows.iter().all(Row::as_expected))
+}
+
+fn table(rows: &[Row]) {
+    ktap::line("");
+    ktap::line(&format!(
+        "{:<26} {:<22} {:<11} {:<11} {:<40} {}",
+        "reproducer",
+        "contract",
+        "switch off",
+        "switch on",
+        "expected with the switch on",
+        "verdict"
+    ));
+    let verdict = |row: &Row| {
+        if row.as_expected() {
+            "as-expected"
+        } else {
+            "NOT"
+        }
+    };
+    let count = |t: &Option<Tally>| t.as_ref().map_or("-".to_string(), Tally::count);
+    for row in rows {
+        ktap::line(&format!(
+            "{:<26} {:<22} {:<11} {:<11} {:<40} {}",
+            row.r.name(),
+            row.r.contract(),
+            count(&row.off),
+            count(&row.on),
+            row.r.summary(),
+            verdict(row)
+        ));
+    }
+    ktap::line("");
+    for row in rows {
+        let facts = |t: &Option<Tally>| match t {
+            None => "not run".to_string(),
+            Some(Tally {
+                skipped: Some(why), ..
+            }) => format!("skipped: {why}"),
+            Some(t) => format!(
+                "{}: {}",
+                t.count(),
+                t.facts.replace('"', "'").replace('\n', " ")
+            ),
+        };
+        ktap::line(&format!(
+            "CALF-REPRO name={} contract={} switch={} off=\"{}\" on=\"{}\" verdict={}",
+            row.r.name(),
+            row.r.contract(),
+            row.r.name(),
+            facts(&row.off),
+            facts(&row.on),
+            verdict(row)
+        ));
+    }
+}
+
+/// Writes old, non-zero data over the first part of the device, where the files will be.
+fn junk(dev: &Path) -> Result {
+    const LEN: u64 = 128 << 20;
+    let f = std::fs::OpenOptions::new()
+        .write(true)
+        .open(dev)
+        .ctx(dev.display())?;
+    let size = rustix::fs::seek(&f, rustix::fs::SeekFrom::End(0)).ctx("size")?;
+    let chunk = vec![0xa5u8; 1 << 20];
+    let mut at = 0;
+    while at + chunk.len() as u64 <= size.min(LEN) {
+        f.write_all_at(&chunk, at).ctx("write")?;
+        at += chunk.len() as u64;
+    }
+    f.sync_all().ctx("fsync")
+}

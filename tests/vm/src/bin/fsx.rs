@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fsx 0.3.2 on calf: 5 seeds, 20,000 operations each, with mmap, hole punching, preallocation and
+//! copies inside the file (which become clones when they are aligned). After each seed the file is
+//! unmounted and the device checked.
+//!
+//! `CALF_FSX_OPS` sets another number of operations.
+
+use calf_vmlib::fs::{command, with_fs};
+use calf_vmlib::{ensure, ktap, observe, Env, Result};
+use std::process::{Command, ExitCode};
+
+/// Buffered, any alignment.
+const BYTES: &str = "\
+flen = 262144
+[opsize]
+max = 65536
+[weights]
+close_open = 1
+read = 10
+write = 10
+mapread = 10
+mapwrite = 10
+invalidate = 1
+truncate = 5
+fsync = 0.3
+fdatasync = 0.3
+posix_fallocate = 3
+punch_hole = 5
+sendfile = 1
+posix_fadvise = 1
+copy_file_range = 2
+";
+
+/// Aligned to blocks, so that copies share blocks; larger file, so that folios get large.
+const BLOCKS: &str = "\
+flen = 2097152
+[opsize]
+max = 262144
+align = 4096
+[weights]
+close_open = 1
+read = 10
+write = 10
+mapread = 10
+mapwrite = 10
+invalidate = 1
+truncate = 3
+fsync = 0.3
+fdatasync = 0.3
+posix_fallocate = 3
+punch_hole = 8
+sendfile = 1
+posix_fadvise = 1
+copy_file_range = 10
+";
+
+fn play(env: &Env, seed: u32, mkfs: &[&str], config: &str) -> Result {
+    let ops = std::env::var("CALF_FSX_OPS").unwrap_or_else(|_| "20000".into());
+    let conf = std::env::temp_dir().join("fsx.toml");
+    std::fs::write(&conf, config)?;
+    with_fs(env, mkfs, "", |m| {
+        let (status, text) = command(
+            Command::new(env.tool("fsx"))
+                .args(["-N", &ops, "-S", &seed.to_string(), "-P"])
+                .arg(std::env::temp_dir())
+                .arg("-f")
+                .arg(&conf)
+                .arg(m.path("fsxfile")),
+        )?;
+        let tail: Vec<&str> = text.lines().rev().take(60).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        ensure!(status == 0, "fsx exits with {status}:\n{}", tail.join("\n"));
+        Ok(())
+    })
+}
+
+fn seed_1(env: &Env) -> Result {
+    play(env, 1, &[], BYTES)
+}
+
+fn seed_2(env: &Env) -> Result {
+    play(env, 2, &[], BYTES)
+}
+
+fn seed_3_1k_blocks(env: &Env) -> Result {
+    play(env, 3, &["-b", "1024"], BYTES)
+}
+
+fn seed_4_aligned(env: &Env) -> Result {
+    play(env, 4, &[], BLOCKS)
+}
+
+fn seed_5_aligned_1k_blocks(env: &Env) -> Result {
+    play(env, 5, &["-b", "1024"], BLOCKS)
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        calf_vmlib::cases![
+            seed_1,
+            seed_2,
+            seed_3_1k_blocks,
+            seed_4_aligned,
+            seed_5_aligned_1k_blocks,
+        ],
+        |_| {},
+    )
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Format, mount, unmount, check; load and unload the module.
+
+use crate::error::{Context, Fail};
+use crate::{ensure, ktap, Env, Result};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::CString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn cstring(s: &str) -> Result<CString> {
+    CString::new(s).map_err(|_| Fail::new("a NUL in a string"))
+}
+
+/// What statfs says, in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Block size in bytes.
+    pub bsize: u64,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks that ordinary users may have.
+    pub avail: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub ffree: u64,
+}
+
+/// Reads the space counters of the filesystem that `path` is on.
+pub fn space(path: &Path) -> Result<Space> {
+    let s = rustix::fs::statvfs(path).ctx("statfs")?;
+    Ok(Space {
+        bsize: s.f_frsize,
+        blocks: s.f_blocks,
+        free: s.f_bfree,
+        avail: s.f_bavail,
+        files: s.f_files,
+        ffree: s.f_ffree,
+    })
+}
+
+/// Says whether the kernel knows the filesystem type `calf`.
+pub fn registered() -> bool {
+    std::fs::read_to_string("/proc/filesystems").is_ok_and(|t| {
+        t.lines()
+            .any(|l| l.split_whitespace().next_back() == Some("calf"))
+    })
+}
+
+/// Loads the module, unless it is there.
+pub fn insmod(env: &Env) -> Result {
+    if registered() {
+        return Ok(());
+    }
+    let file = File::open(&env.module).ctx(format!("open {}", env.module.display()))?;
+    rustix::system::finit_module(&file, c"", 0).ctx("finit_module")
+}
+
+/// Unloads the module. A module that was in use a moment ago may take an instant.
+pub fn rmmod() -> Result {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match rustix::system::delete_module(c"calf", libc::O_NONBLOCK) {
+            Ok(()) => return Ok(()),
+            Err(e) if Instant::now() > until => return Err(e).ctx("delete_module"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Runs a command; its output is shown when it fails. Returns (exit status, output).
+pub fn command(cmd: &mut Command) -> Result<(i32, String)> {
+    let what = format!("{cmd:?}");
+    let out = cmd.output().ctx(&what)?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok((out.status.code().unwrap_or(-1), text))
+}
+
+/// Formats the device with `mkfs.calf -f` and more arguments.
+pub fn mkfs(env: &Env, dev: &Path, args: &[&str]) -> Result {
+    let (status, text) = command(
+        Command::new(env.tool("mkfs.calf"))
+            .arg("-f")
+            .args(args)
+            .arg(dev),
+    )?;
+    ensure!(status == 0, "mkfs.calf exits with {status}:\n{text}");
+    Ok(())
+}
+
+/// Runs `fsck.calf -n`; anything but 0 fails.
+pub fn fsck(env: &Env, dev: &Path) -> Result {
+    let (status, text) = command(Command::new(env.tool("fsck.calf")).arg("-n").arg(dev))?;
+    ensure!(status == 0, "fsck.calf -n exits with {status}:\n{text}");
+    Ok(())
+}
+
+/// A mounted filesystem, unmounted when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The device.
+    pub dev: PathBuf,
+    /// Where it is mounted.
+    pub mnt: PathBuf,
+    opts: String,
+    up: bool,
+}
+
+impl Mounted {
+    /// Mounts `dev` on `mnt` with these options (comma separated, may be empty).
+    pub fn new(dev: &Path, mnt: &Path, opts: &str) -> Result<Mounted> {
+        std::fs::create_dir_all(mnt).ctx("make the mount point")?;
+        // The symbolic link that finds a disk by its serial is not a name the kernel shows.
+        let dev = std::fs::canonicalize(dev).ctx(format!("look for {}", dev.display()))?;
+        let mut m = Mounted {
+            dev,
+            mnt: mnt.into(),
+            opts: opts.into(),
+            up: false,
+        };
+        m.mount()?;
+        Ok(m)
+    }
+
+    fn mount(&mut self) -> Result {
+        let mut flags = MountFlags::empty();
+        let mut data: Vec<&str> = Vec::new();
+        for o in self.opts.split(',').filter(|o| !o.is_empty()) {
+            match o {
+                "ro" => flags |= MountFlags::RDONLY,
+                o => data.push(o),
+            }
+        }
+        let data = cstring(&data.join(","))?;
+        rustix::mount::mount(&self.dev, &self.mnt, c"calf", flags, Some(data.as_c_str()))
+            .ctx(format!("mount -o '{}'", self.opts))?;
+        self.up = true;
+        Ok(())
+    }
+
+    /// Unmounts. The device is then free for others.
+    pub fn umount(&mut self) -> Result {
+        if self.up {
+            rustix::mount::unmount(&self.mnt, UnmountFlags::empty()).ctx("umount")?;
+            self.up = false;
+        }
+        Ok(())
+    }
+
+    /// Unmounts and mounts again with the same options.
+    pub fn cycle(&mut self) -> Result {
+        self.umount()?;
+        self.mount()
+    }
+
+    /// Unmounts and mounts again with other options.
+    pub fn cycle_with(&mut self, opts: &str) -> Result {
+        self.umount()?;
+        self.opts = opts.into();
+        self.mount()
+    }
+
+    /// Changes the mounted filesystem between read-only and writable.
+    pub fn remount(&self, readonly: bool) -> std::result::Result<(), rustix::io::Errno> {
+        let flags = if readonly {
+            MountFlags::RDONLY
+        } else {
+            MountFlags::empty()
+        };
+        rustix::mount::mount_remount(&self.mnt, flags, c"")
+    }
+
+    /// Path below the mount point.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.mnt.join(name)
+    }
+
+    /// Writes everything back (syncfs).
+    pub fn sync(&self) -> Result {
+        let dir = File::open(&self.mnt).ctx("open the mount point")?;
+        rustix::fs::syncfs(&dir).ctx("syncfs")
+    }
+
+    /// Space counters.
+    pub fn space(&self) -> Result<Space> {
+        space(&self.mnt)
+    }
+
+    /// Name of the block device as the kernel has it (`vda`).
+    pub fn bdev(&self) -> String {
+        self.dev
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.umount().is_err() {
+            // Whoever kept it busy is gone soon; the next test needs the device.
+            let _ = rustix::mount::unmount(&self.mnt, UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Formats, mounts, runs `f`, unmounts and checks the device.
+pub fn with_fs(
+    env: &Env,
+    mkfs_args: &[&str],
+    opts: &str,
+    f: impl FnOnce(&mut Mounted) -> Result,
+) -> Result {
+    mkfs(env, &env.dev, mkfs_args)?;
+    let mut m = Mounted::new(&env.dev, &env.mnt, opts)?;
+    let outcome = ktap::guarded(|| f(&mut m));
+    let umount = m.umount();
+    drop(m);
+    let check = fsck(env, &env.dev);
+    // The first of the three that failed is the cause; the others are still worth a line.
+    for e in [&umount, &check] {
+        if let (Err(e), true) = (e, outcome.is_err()) {
+            ktap::note(&e.text);
+        }
+    }
+    outcome?;
+    umount?;
+    check
+}
+
+/// Drops the clean page cache, dentries and inodes (after a sync).
+pub fn drop_caches() -> Result {
+    rustix::fs::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "3").ctx("drop_caches")
+}

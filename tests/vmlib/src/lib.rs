@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the test programs of calf share.
+//!
+//! * [`ktap`]: a list of cases in, KTAP and an exit status out;
+//! * [`env`]: where the disks, the mount point, the module and the tools are;
+//! * [`fs`]: format, mount, unmount, check;
+//! * [`file`]: patterns, holes, extents, clones of one file;
+//! * [`observe`]: kernel messages, tracepoints, calf's counters;
+//! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
+
+pub mod env;
+pub mod error;
+pub mod file;
+pub mod fs;
+pub mod ktap;
+pub mod observe;
+pub mod rng;
+pub mod sys;
+
+pub use env::Env;
+pub use error::{Context, Fail, Result};

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls without a safe wrapper elsewhere: FIEMAP, FICLONERANGE, memory maps, kernel AIO.
+//!
+//! All `unsafe` of the test programs is in this file.
+#![allow(unsafe_code)]
+
+use rustix::io::Errno;
+use std::alloc::Layout;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// `FIEMAP_EXTENT_LAST`: nothing follows.
+pub const FIEMAP_LAST: u32 = 0x1;
+/// `FIEMAP_EXTENT_DELALLOC`: no block chosen yet.
+pub const FIEMAP_DELALLOC: u32 = 0x4;
+/// `FIEMAP_EXTENT_UNWRITTEN`: allocated, reads as zeros.
+pub const FIEMAP_UNWRITTEN: u32 = 0x800;
+/// `FIEMAP_EXTENT_SHARED`: the blocks have other owners too.
+pub const FIEMAP_SHARED: u32 = 0x2000;
+
+/// One extent as FIEMAP reports it, in bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FiemapExtent {
+    /// First byte in the file.
+    pub logical: u64,
+    /// First byte on the device.
+    pub physical: u64,
+    /// Bytes.
+    pub length: u64,
+    reserved64: [u64; 2],
+    /// `FIEMAP_EXTENT_*`.
+    pub flags: u32,
+    reserved: [u32; 3],
+}
+
+const FIEMAP_BATCH: usize = 256;
+
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [FiemapExtent; FIEMAP_BATCH],
+}
+
+/// Reports up to 256 extents from `start`; empty when there are none. `sync` writes the file back
+/// first.
+pub fn fiemap(file: &File, start: u64, length: u64, sync: bool) -> Result<Vec<FiemapExtent>> {
+    const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+    let mut map = Box::new(Fiemap {
+        start,
+        length,
+        flags: sync.into(),
+        mapped: 0,
+        count: FIEMAP_BATCH as u32,
+        reserved: 0,
+        extents: [FiemapExtent::default(); FIEMAP_BATCH],
+    });
+    // SAFETY: `map` is a `struct fiemap` with room for `count` extents and lives over the call.
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut *map as *mut Fiemap) };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok(map.extents[..(map.mapped as usize).min(FIEMAP_BATCH)].to_vec())
+}
+
+/// Makes `dst` at `dst_off` share `len` bytes with `src` at `src_off` (0: up to the end).
+pub fn clone_range(dst: &File, src: &File, src_off: u64, len: u64, dst_off: u64) -> Result<()> {
+    const FICLONERANGE: libc::c_ulong = 0x4020_940d;
+    #[repr(C)]
+    struct Range {
+        fd: i64,
+        src_off: u64,
+        len: u64,
+        dst_off: u64,
+    }
+    let arg = Range {
+        fd: src.as_raw_fd().into(),
+        src_off,
+        len,
+        dst_off,
+    };
+    // SAFETY: `arg` is a `struct file_clone_range` that lives over the call, which only reads it.
+    let r = unsafe { libc::ioctl(dst.as_raw_fd(), FICLONERANGE, &arg as *const Range) };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok(())
+}
+
+/// A shared, writable map of a range of a file. Access is by copies, so that a partner that
+/// changes the file at the same time is no problem for the language.
+pub struct Map {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the map may be used and unmapped from any thread; it has no state of its own.
+unsafe impl Send for Map {}
+
+impl Map {
+    /// Maps `len` bytes of `file` from `off` (page aligned).
+    pub fn new(file: &File, off: u64, len: usize) -> Result<Map> {
+        use rustix::mm::{mmap, MapFlags, ProtFlags};
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh map at an address of the kernel's choice overlaps nothing.
+        let p = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                prot,
+                MapFlags::SHARED,
+                file.as_fd(),
+                off,
+            )
+        }?;
+        Ok(Map {
+            base: NonNull::new(p.cast()).ok_or(Errno::NOMEM)?,
+            len,
+        })
+    }
+
+    fn check(&self, off: usize, len: usize) {
+        assert!(
+            off.checked_add(len).is_some_and(|e| e <= self.len),
+            "outside of the map"
+        );
+    }
+
+    /// Copies `data` into the map at `off`.
+    pub fn write(&self, off: usize, data: &[u8]) {
+        self.check(off, data.len());
+        // SAFETY: the range is inside the map (just checked), which is unmapped only in drop;
+        // `data` is not part of it because the map is reached only through this type.
+        unsafe {
+            std::ptr::copy_nonoverlapping(data.as_ptr(), self.base.as_ptr().add(off), data.len())
+        }
+    }
+
+    /// Copies from the map at `off` into `out`.
+    pub fn read(&self, off: usize, out: &mut [u8]) {
+        self.check(off, out.len());
+        // SAFETY: as in `write`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.base.as_ptr().add(off), out.as_mut_ptr(), out.len())
+        }
+    }
+
+    /// Writes the map back and waits (`MS_SYNC`).
+    pub fn sync(&self) -> Result<()> {
+        use rustix::mm::{msync, MsyncFlags};
+        // SAFETY: base and length are those of the live map.
+        unsafe { msync(self.base.as_ptr().cast(), self.len, MsyncFlags::SYNC) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the map is ours, and no reference into it is ever given out.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Memory aligned for direct I/O.
+pub struct Aligned {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: it owns its memory like a `Box<[u8]>`.
+unsafe impl Send for Aligned {}
+
+impl Aligned {
+    /// `len` zero bytes at an address that is a multiple of 4096.
+    pub fn new(len: usize) -> Aligned {
+        let layout = Layout::from_size_align(len.max(1), 4096).expect("length fits");
+        // SAFETY: the size is not zero.
+        let p = unsafe { std::alloc::alloc_zeroed(layout) };
+        Aligned {
+            base: NonNull::new(p).expect("memory"),
+            layout,
+        }
+    }
+
+    /// A copy of `data`.
+    pub fn from(data: &[u8]) -> Aligned {
+        let mut a = Aligned::new(data.len());
+        a[..data.len()].copy_from_slice(data);
+        a
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the memory is initialised, ours, and as long as the layout says.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) }
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: i32,
+    opcode: u16,
+    prio: i16,
+    fd: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    resfd: u32,
+}
+
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+struct IoEvent {
+    data: u64,
+    obj: u64,
+    res: i64,
+    res2: i64,
+}
+
+/// Direction of an asynchronous request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dir {
+    /// File to memory.
+    Read,
+    /// Memory to file.
+    Write,
+}
+
+/// A set of asynchronous requests (kernel AIO) that owns the buffers while they are in flight.
+pub struct Aio {
+    ctx: u64,
+    inflight: Vec<Option<Aligned>>,
+}
+
+impl Aio {
+    /// Room for `n` requests at a time.
+    pub fn new(n: usize) -> Result<Aio> {
+        let mut ctx = 0u64;
+        // SAFETY: `ctx` is a valid place for the context number.
+        let r = unsafe { libc::syscall(libc::SYS_io_setup, n as libc::c_long, &mut ctx) };
+        if r < 0 {
+            return Err(last());
+        }
+        Ok(Aio {
+            ctx,
+            inflight: (0..n).map(|_| None).collect(),
+        })
+    }
+
+    /// Starts one request for the whole buffer; returns its number.
+    pub fn submit(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        dir: Dir,
+        off: u64,
+        mut buf: Aligned,
+    ) -> Result<usize> {
+        let slot = self
+            .inflight
+            .iter()
+            .position(Option::is_none)
+            .ok_or(Errno::AGAIN)?;
+        let mut cb = Iocb {
+            data: slot as u64,
+            opcode: if dir == Dir::Read { 0 } else { 1 },
+            fd: fd.as_raw_fd() as u32,
+            buf: buf.as_mut_ptr() as u64,
+            nbytes: buf.len() as u64,
+            offset: off as i64,
+            ..Iocb::default()
+        };
+        let mut list = [&mut cb as *mut Iocb];
+        // SAFETY: one valid iocb; its buffer is kept in `inflight` until its event came.
+        let r = unsafe {
+            libc::syscall(
+                libc::SYS_io_submit,
+                self.ctx,
+                1 as libc::c_long,
+                list.as_mut_ptr(),
+            )
+        };
+        if r != 1 {
+            return Err(last());
+        }
+        self.inflight[slot] = Some(buf);
+        Ok(slot)
+    }
+
+    /// Waits for one request: its number, its result (bytes) and its buffer.
+    pub fn wait(&mut self) -> Result<(usize, Result<usize>, Aligned)> {
+        let mut ev = IoEvent::default();
+        // SAFETY: room for one event, no time limit.
+        let r = unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.ctx,
+                1 as libc::c_long,
+                1 as libc::c_long,
+                &mut ev as *mut IoEvent,
+                std::ptr::null::<libc::timespec>(),
+            )
+        };
+        if r != 1 {
+            return Err(last());
+        }
+        let slot = ev.data as usize;
+        let buf = self
+            .inflight
+            .get_mut(slot)
+            .and_then(Option::take)
+            .ok_or(Errno::IO)?;
+        let res = usize::try_from(ev.res).map_err(|_| Errno::from_raw_os_error(-ev.res as i32));
+        Ok((slot, res, buf))
+    }
+
+    /// Requests in flight.
+    pub fn pending(&self) -> usize {
+        self.inflight.iter().filter(|b| b.is_some()).count()
+    }
+}
+
+impl Drop for Aio {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours; the call waits for all requests, whose buffers still live.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.ctx) };
+    }
+}
