@@ -1,2 +1,209 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "calf_bindings.h"
+
+#include <linux/blk_types.h>
+
+void calf_ioend_queue_init(struct calf_ioend_queue *q, work_func_t func)
+{
+	spin_lock_init(&q->lock);
+	INIT_LIST_HEAD(&q->list);
+	INIT_WORK(&q->work, func);
+	q->wq = NULL;
+}
+
+void calf_ioend_queue_add(struct calf_ioend_queue *q, struct workqueue_struct *wq,
+			  struct iomap_ioend *ioend)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&q->lock, flags);
+	if (list_empty(&q->list)) {
+		q->wq = wq;
+		queue_work(wq, &q->work);
+	}
+	list_add_tail(&ioend->io_list, &q->list);
+	spin_unlock_irqrestore(&q->lock, flags);
+}
+
+void calf_ioend_queue_take(struct calf_ioend_queue *q, struct list_head *to)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&q->lock, flags);
+	list_replace_init(&q->list, to);
+	spin_unlock_irqrestore(&q->lock, flags);
+	iomap_sort_ioends(to);
+}
+
+struct calf_ioend_queue *calf_ioend_queue_of(struct work_struct *work)
+{
+	return container_of(work, struct calf_ioend_queue, work);
+}
+
+struct iomap_ioend *calf_ioend_next(struct list_head *list)
+{
+	struct iomap_ioend *ioend;
+
+	ioend = list_first_entry_or_null(list, struct iomap_ioend, io_list);
+	if (!ioend)
+		return NULL;
+	list_del_init(&ioend->io_list);
+	iomap_ioend_try_merge(ioend, list);
+	return ioend;
+}
+
+void calf_init_list_head(struct list_head *list)
+{
+	INIT_LIST_HEAD(list);
+}
+
+struct iomap_ioend *calf_ioend_from_bio(struct bio *bio)
+{
+	return iomap_ioend_from_bio(bio);
+}
+
+int calf_ioend_error(struct iomap_ioend *ioend)
+{
+	return blk_status_to_errno(ioend->io_bio.bi_status);
+}
+
+void calf_ioend_set_end_io(struct iomap_ioend *ioend, bio_end_io_t *end_io)
+{
+	ioend->io_bio.bi_end_io = end_io;
+	/* Completion is deferred already: do not let the block layer defer it again. */
+	bio_clear_flag(&ioend->io_bio, BIO_COMPLETE_IN_TASK);
+}
+
+struct workqueue_struct *calf_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("calf-%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+}
+
+unsigned int calf_iomap_fill_dirty_folios(struct iomap *iomap, loff_t *start, loff_t end,
+					  unsigned int *flags)
+{
+	struct iomap_iter *iter = container_of(iomap, struct iomap_iter, iomap);
+
+	return iomap_fill_dirty_folios(iter, start, end, flags);
+}
+
+u64 calf_iomap_last_written_block(struct inode *inode, loff_t pos, ssize_t written)
+{
+	return iomap_last_written_block(inode, pos, written);
+}
+
+bool calf_invalidate_is_held_write(struct inode *inode)
+{
+	struct rw_semaphore *sem = &inode->i_mapping->invalidate_lock;
+
+	rwsem_assert_held_write(sem);
+	return calf_rwsem_is_write_held(sem);
+}
+
+void calf_mapping_set_large_folios(struct address_space *mapping)
+{
+	mapping_set_large_folios(mapping);
+}
+
+u64 calf_folio_pos(struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+u64 calf_folio_size(struct folio *folio)
+{
+	return folio_size(folio);
+}
+
+struct inode *calf_folio_inode(struct folio *folio)
+{
+	return folio->mapping->host;
+}
+
+size_t calf_iov_iter_count(const struct iov_iter *i)
+{
+	return iov_iter_count(i);
+}
+
+struct inode *calf_file_inode(const struct file *file)
+{
+	return file_inode(file);
+}
+
+bool calf_file_is_write(const struct file *file)
+{
+	return file->f_mode & FMODE_WRITE;
+}
+
+void calf_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
+int calf_iocb_flags(const struct kiocb *iocb)
+{
+	return iocb->ki_flags;
+}
+
+ssize_t calf_generic_write_sync(struct kiocb *iocb, ssize_t count)
+{
+	return generic_write_sync(iocb, count);
+}
+
+void calf_vm_desc_set_ops(struct vm_area_desc *desc, const struct vm_operations_struct *ops)
+{
+	desc->vm_ops = ops;
+}
+
+struct inode *calf_vmf_inode(struct vm_fault *vmf)
+{
+	return file_inode(vmf->vma->vm_file);
+}
+
+struct file *calf_vmf_file(struct vm_fault *vmf)
+{
+	return vmf->vma->vm_file;
+}
+
+void calf_sb_start_pagefault(struct super_block *sb)
+{
+	sb_start_pagefault(sb);
+}
+
+void calf_sb_end_pagefault(struct super_block *sb)
+{
+	sb_end_pagefault(sb);
+}
+
+void calf_iomap_bio_read_folio(struct folio *folio, const struct iomap_ops *ops)
+{
+	iomap_bio_read_folio(folio, ops);
+}
+
+void calf_iomap_bio_readahead(struct readahead_control *rac, const struct iomap_ops *ops)
+{
+	iomap_bio_readahead(rac, ops);
+}
+
+struct inode *calf_rac_inode(struct readahead_control *rac)
+{
+	return rac->mapping->host;
+}
+
+vm_fault_t calf_vmf_error(int err)
+{
+	return vmf_fs_error(err);
+}
+
+int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
+			  const struct iomap_writeback_ops *ops)
+{
+	/* C-WB-ZERO-INIT: on the stack, every field set. */
+	struct iomap_writepage_ctx wpc = {
+		.inode	= mapping->host,
+		.wbc	= wbc,
+		.ops	= ops,
+	};
+
+	return iomap_writepages(&wpc);
+}

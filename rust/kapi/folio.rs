@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios and readahead requests, as the address space operations get them.
+//!
+//! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+
+use super::fs::FileSystem;
+use super::inode::Inode;
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::types::Opaque;
+
+/// A locked folio in the page cache of an inode of filesystem `F`.
+///
+/// # Invariants
+///
+/// Locked, so that its mapping stays the same.
+#[repr(transparent)]
+pub struct Folio<F: FileSystem>(Opaque<bindings::folio>, PhantomData<F>);
+
+impl<F: FileSystem> Folio<F> {
+    /// Wraps a raw folio.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a folio of an inode of `F` that stays locked for `'a`.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::folio) -> &'a Self {
+        // SAFETY: Transparent wrapper, valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::folio {
+        self.0.get()
+    }
+
+    /// File offset of the first byte.
+    pub fn pos(&self) -> u64 {
+        // SAFETY: The folio is valid.
+        unsafe { bindings::calf_folio_pos(self.as_ptr()) }
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        // SAFETY: The folio is valid.
+        unsafe { bindings::calf_folio_size(self.as_ptr()) }
+    }
+
+    /// The inode that the folio caches.
+    pub fn inode(&self) -> &Inode<F> {
+        // SAFETY: By the type invariant the mapping is stable, and its host is of `F`.
+        unsafe { Inode::from_raw(bindings::calf_folio_inode(self.as_ptr())) }
+    }
+}
+
+/// A readahead request for an inode of filesystem `F`.
+pub struct Readahead<'a, F: FileSystem> {
+    ptr: *mut bindings::readahead_control,
+    _p: PhantomData<(&'a mut bindings::readahead_control, F)>,
+}
+
+impl<F: FileSystem> Readahead<'_, F> {
+    /// Wraps a raw request.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a request for an inode of `F`, valid while the value lives.
+    pub unsafe fn from_raw(ptr: *mut bindings::readahead_control) -> Self {
+        Self {
+            ptr,
+            _p: PhantomData,
+        }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::readahead_control {
+        self.ptr
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &Inode<F> {
+        // SAFETY: By the requirements of `from_raw`.
+        unsafe { Inode::from_raw(bindings::calf_rac_inode(self.ptr)) }
+    }
+}

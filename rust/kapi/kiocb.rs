@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! I/O requests: open files, `struct kiocb`, `struct iov_iter`, `struct vm_fault`.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/uio.h`](srctree/include/linux/uio.h)
+
+use super::fs::FileSystem;
+use super::inode::Inode;
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// Converts the result of a C function that returns a byte count or an error.
+pub(super) fn count(ret: isize) -> Result<usize> {
+    usize::try_from(ret).map_err(|_| Error::from_errno(i32::try_from(ret).unwrap_or(-5)))
+}
+
+/// An open file of filesystem `F`.
+#[repr(transparent)]
+pub struct File<F: FileSystem>(Opaque<bindings::file>, PhantomData<F>);
+
+impl<F: FileSystem> File<F> {
+    /// Wraps a raw file.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is an open file of `F`, valid for `'a`.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::file) -> &'a Self {
+        // SAFETY: Transparent wrapper, valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::file {
+        self.0.get()
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &Inode<F> {
+        // SAFETY: The file is valid, and its inode is of `F`.
+        unsafe { Inode::from_raw(bindings::calf_file_inode(self.as_ptr())) }
+    }
+
+    /// `file_accessed`.
+    pub fn accessed(&self) {
+        // SAFETY: The file is valid.
+        unsafe { bindings::calf_file_accessed(self.as_ptr()) }
+    }
+
+    /// `file_update_time`.
+    pub fn update_time(&self) -> Result {
+        // SAFETY: The file is valid.
+        to_result(unsafe { bindings::file_update_time(self.as_ptr()) })
+    }
+
+    /// `file_modified`: drops privileges, updates times. The caller holds `i_rwsem` exclusively.
+    pub fn modified(&self) -> Result {
+        // SAFETY: The file is valid.
+        to_result(unsafe { bindings::file_modified(self.as_ptr()) })
+    }
+
+    /// `file_write_and_wait_range`, bytes, `end` inclusive.
+    pub fn write_and_wait(&self, start: u64, end: u64) -> Result {
+        // CAST: offsets are below `i64::MAX`, which also stands for "all".
+        // SAFETY: The file is valid.
+        to_result(unsafe {
+            bindings::file_write_and_wait_range(self.as_ptr(), start as i64, end as i64)
+        })
+    }
+
+    /// `file_check_and_advance_wb_err`.
+    pub fn check_wb_err(&self) -> Result {
+        // SAFETY: The file is valid.
+        to_result(unsafe { bindings::file_check_and_advance_wb_err(self.as_ptr()) })
+    }
+}
+
+/// A read or write request on a file of filesystem `F`.
+pub struct Kiocb<'a, F: FileSystem> {
+    ptr: *mut bindings::kiocb,
+    _p: PhantomData<(&'a mut bindings::kiocb, F)>,
+}
+
+impl<F: FileSystem> Kiocb<'_, F> {
+    /// Wraps a raw request.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a request on a file of `F`, valid while the value lives.
+    pub unsafe fn from_raw(ptr: *mut bindings::kiocb) -> Self {
+        Self {
+            ptr,
+            _p: PhantomData,
+        }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::kiocb {
+        self.ptr
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File<F> {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { File::from_raw((*self.ptr).ki_filp) }
+    }
+
+    /// The inode.
+    ///
+    /// The reference does not borrow the request: the file that the request holds keeps the
+    /// inode, so it must not be used after the request has ended.
+    pub fn inode<'b>(&self) -> &'b Inode<F>
+    where
+        Self: 'b,
+    {
+        // SAFETY: The file pins the inode as long as the request (`'b` at most) lives.
+        unsafe { Inode::from_raw(bindings::calf_file_inode((*self.ptr).ki_filp)) }
+    }
+
+    /// File position.
+    pub fn pos(&self) -> u64 {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        // CAST: positions are not negative after the checks of the VFS.
+        unsafe { (*self.ptr).ki_pos as u64 }
+    }
+
+    /// Moves the file position.
+    pub fn set_pos(&mut self, pos: u64) {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { (*self.ptr).ki_pos = pos as i64 }
+    }
+
+    fn has(&self, flag: i32) -> bool {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { bindings::calf_iocb_flags(self.ptr) & flag != 0 }
+    }
+
+    /// `IOCB_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        self.has(bindings::CALF_CONST_IOCB_DIRECT)
+    }
+
+    /// `IOCB_NOWAIT`.
+    pub fn is_nowait(&self) -> bool {
+        self.has(bindings::CALF_CONST_IOCB_NOWAIT)
+    }
+
+    /// `IOCB_APPEND`.
+    pub fn is_append(&self) -> bool {
+        self.has(bindings::CALF_CONST_IOCB_APPEND)
+    }
+
+    /// `generic_write_checks`: returns the bytes to write, and sets the position when appending.
+    /// The caller holds `i_rwsem`.
+    pub fn write_checks(&mut self, from: &mut IovIter<'_>) -> Result<usize> {
+        // SAFETY: Both are valid.
+        count(unsafe { bindings::generic_write_checks(self.ptr, from.as_ptr()) })
+    }
+
+    /// `kiocb_modified`: as `file_modified`, honours NOWAIT.
+    pub fn modified(&self) -> Result {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        to_result(unsafe { bindings::kiocb_modified(self.ptr) })
+    }
+
+    /// `generic_write_sync`: makes `written` bytes durable if the request asks for that.
+    pub fn write_sync(&self, written: usize) -> Result<usize> {
+        // CAST: byte counts of I/O fit in isize.
+        // SAFETY: Valid by the requirements of `from_raw`.
+        count(unsafe { bindings::calf_generic_write_sync(self.ptr, written as isize) })
+    }
+
+    /// `generic_file_read_iter`: reads through the page cache.
+    pub fn buffered_read(&mut self, to: &mut IovIter<'_>) -> Result<usize> {
+        // SAFETY: Both are valid.
+        count(unsafe { bindings::generic_file_read_iter(self.ptr, to.as_ptr()) })
+    }
+}
+
+/// The user (or kernel) memory of a request.
+pub struct IovIter<'a> {
+    ptr: *mut bindings::iov_iter,
+    _p: PhantomData<&'a mut bindings::iov_iter>,
+}
+
+impl IovIter<'_> {
+    /// Wraps a raw iterator.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is valid while the value lives.
+    pub unsafe fn from_raw(ptr: *mut bindings::iov_iter) -> Self {
+        Self {
+            ptr,
+            _p: PhantomData,
+        }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::iov_iter {
+        self.ptr
+    }
+
+    /// Bytes left.
+    pub fn count(&self) -> usize {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { bindings::calf_iov_iter_count(self.ptr) }
+    }
+}
+
+/// A page fault on a mapping of a file of filesystem `F`.
+pub struct VmFault<'a, F: FileSystem> {
+    ptr: *mut bindings::vm_fault,
+    _p: PhantomData<(&'a mut bindings::vm_fault, F)>,
+}
+
+impl<F: FileSystem> VmFault<'_, F> {
+    /// Wraps a raw fault.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a fault on a mapping of a file of `F`, valid while the value lives.
+    pub unsafe fn from_raw(ptr: *mut bindings::vm_fault) -> Self {
+        Self {
+            ptr,
+            _p: PhantomData,
+        }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::vm_fault {
+        self.ptr
+    }
+
+    /// The inode. Kept by the mapping for as long as the fault is handled.
+    pub fn inode<'b>(&self) -> &'b Inode<F>
+    where
+        Self: 'b,
+    {
+        // SAFETY: The mapping's file pins the inode while the fault (`'b` at most) lives.
+        unsafe { Inode::from_raw(bindings::calf_vmf_inode(self.ptr)) }
+    }
+
+    /// The file.
+    pub fn file<'b>(&self) -> &'b File<F>
+    where
+        Self: 'b,
+    {
+        // SAFETY: As above.
+        unsafe { File::from_raw(bindings::calf_vmf_file(self.ptr)) }
+    }
+
+    /// The fault's return value for an error.
+    pub fn error(e: Error) -> u32 {
+        // SAFETY: Pure computation.
+        unsafe { bindings::calf_vmf_error(e.to_errno()) }
+    }
+}
+
+/// A hold that keeps the filesystem from being frozen while a fault makes pages dirty.
+pub struct PagefaultScope<'a, F: FileSystem>(&'a Inode<F>);
+
+impl<'a, F: FileSystem> PagefaultScope<'a, F> {
+    /// `sb_start_pagefault`.
+    pub fn enter(inode: &'a Inode<F>) -> Self {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_start_pagefault(inode.sb().as_ptr()) };
+        Self(inode)
+    }
+}
+
+impl<F: FileSystem> Drop for PagefaultScope<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: Entered by `enter`.
+        unsafe { bindings::calf_sb_end_pagefault(self.0.sb().as_ptr()) }
+    }
+}
