@@ -10,6 +10,7 @@ pub(crate) mod dentry;
 pub(crate) mod dir_ops;
 pub(crate) mod fs;
 pub(crate) mod fs_context;
+pub(crate) mod icache;
 pub(crate) mod idmap;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;

@@ -6,8 +6,11 @@
 
 use super::fs::FileSystem;
 use crate::bindings;
+use core::ffi::CStr;
 use core::marker::PhantomData;
-use kernel::types::Opaque;
+use core::ptr;
+use kernel::error::{to_result, Result};
+use kernel::types::{NotThreadSafe, Opaque};
 
 /// A mounted `struct super_block` whose `s_fs_info` holds `T::SbData`.
 ///
@@ -61,5 +64,48 @@ impl<T: FileSystem> SuperBlock<T> {
     pub fn is_rdonly(&self) -> bool {
         // SAFETY: The superblock is valid.
         unsafe { bindings::calf_sb_rdonly(self.as_ptr()) }
+    }
+
+    /// Name of the device (`s_id`).
+    pub fn id(&self) -> &CStr {
+        // SAFETY: `s_id` is a NUL-terminated array that does not change once mounted.
+        unsafe { CStr::from_ptr(ptr::addr_of!((*self.as_ptr()).s_id).cast()) }
+    }
+
+    /// Has the mount been completed and is not being undone (`SB_ACTIVE`)?
+    pub fn is_active(&self) -> bool {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_active(self.as_ptr()) }
+    }
+
+    /// Writes all data and inodes and commits. The caller holds `s_umount` (remount, umount).
+    pub fn sync(&self) -> Result {
+        // SAFETY: The superblock is valid and locked by the caller.
+        to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })
+    }
+
+    /// Flushes the device's write cache.
+    pub fn flush_device(&self) -> Result {
+        // SAFETY: The device is open while mounted.
+        to_result(unsafe { bindings::blkdev_issue_flush(self.bdev()) })
+    }
+
+    /// Holds a freeze off for work that no system call protects (`sb_start_intwrite`).
+    ///
+    /// Waits while frozen; not under a handle.
+    pub fn intwrite(&self) -> IntWrite<'_, T> {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_start_intwrite(self.as_ptr()) };
+        IntWrite(self, NotThreadSafe)
+    }
+}
+
+/// The filesystem will not be frozen while this lives.
+pub struct IntWrite<'a, T: FileSystem>(&'a SuperBlock<T>, NotThreadSafe);
+
+impl<T: FileSystem> Drop for IntWrite<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: Started by `SuperBlock::intwrite` in this task.
+        unsafe { bindings::calf_sb_end_intwrite(self.0.as_ptr()) }
     }
 }
