@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The block allocator.
+//!
+//! A block is allocatable if its bit is clear in the bitmap on disk *and* it is in none of three
+//! sets that exist only in memory (C2):
+//!
+//! * *claimed*: chosen for data whose mapping is not on disk yet, or for a tree node that the
+//!   running operation prepares;
+//! * *pending*: freed in a transaction that has not committed;
+//! * *pinned*: under staged I/O, counted.
+//!
+//! A group keeps these sets as bit planes beside a plane `busy` = all of them together; groups are
+//! loaded on first use and stay loaded, so nobody ever looks at the raw bitmap alone (C13).
+//!
+//! Locks: `Group::load` (sleeping, around reading a bitmap) -> `Group::disk` (sleeping, around
+//! changes of bitmap and descriptor buffers) -> `Group::pins` (sleeping, memory only) -> `Group::view` (spinlock, innermost, the only one
+//! that the commit callback takes, D7) -> the account's spinlock.
+
+use super::sb::Dev;
+use super::space::Space;
+use crate::algo::bitmap;
+use crate::algo::counted::Counted;
+use crate::format::geometry::Geometry;
+use crate::format::group;
+use crate::format::types::BlockNr;
+use crate::kapi::jbd2::{CommitCallback, Handle, JournaledBuffer, Tid};
+use crate::kapi::memalloc::nofail;
+use crate::seam::FVec;
+use kernel::error::code::{EFSCORRUPTED, ENOSPC};
+use kernel::error::Result;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+
+/// A run of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// First block.
+    pub start: BlockNr,
+    /// Number of blocks.
+    pub len: u64,
+}
+
+/// The sets of a loaded group. Bit `i` stands for block `start + i` of the group.
+struct Planes {
+    /// Not allocatable, for whatever reason.
+    busy: FVec<u64>,
+    /// Chosen in memory, not yet allocated on disk.
+    claimed: FVec<u64>,
+    /// Freed in the transaction whose tid has this parity.
+    pending: [FVec<u64>; 2],
+    npending: [u32; 2],
+    /// Free but for pins: becomes allocatable with the last unpin.
+    held: FVec<u64>,
+    /// Under staged I/O; the counts are in `Group::pins`.
+    pinned: FVec<u64>,
+}
+
+struct View {
+    /// Clear bits of `busy`; for a group not loaded the number in its descriptor.
+    free: u32,
+    planes: Option<Planes>,
+}
+
+#[pin_data]
+struct Group {
+    start: u64,
+    len: u32,
+    #[pin]
+    load: Mutex<()>,
+    /// Guards the content of the bitmap block and of the descriptor.
+    #[pin]
+    disk: Mutex<()>,
+    /// How many I/Os are under way on each block (C2). Not taken by the commit callback.
+    #[pin]
+    pins: Mutex<Counted>,
+    #[pin]
+    view: SpinLock<View>,
+}
+
+/// The allocator of a mounted filesystem; hears of every commit.
+#[pin_data]
+pub(crate) struct Allocator {
+    geo: Geometry,
+    dev: Dev,
+    groups: KVVec<Pin<KBox<Group>>>,
+    /// Where to look next when a caller has no goal.
+    cursor: Atomic<u64>,
+    /// The account; see [`Space`].
+    #[pin]
+    pub(crate) space: Space,
+}
+
+/// Write access to the bitmap and the descriptor of one group.
+pub(crate) struct GroupAccess {
+    group: u64,
+    bitmap: JournaledBuffer,
+    desc: JournaledBuffer,
+}
+
+impl GroupAccess {
+    /// The group this is for.
+    pub(crate) fn group(&self) -> u64 {
+        self.group
+    }
+}
+
+fn words(len: u32) -> usize {
+    len.div_ceil(64) as usize
+}
+
+impl Allocator {
+    /// Initialiser. `free[g]` is the free count of group `g` from its verified descriptor.
+    pub(crate) fn new(
+        geo: Geometry,
+        dev: Dev,
+        free: &[u32],
+        account: super::space::Account,
+    ) -> Result<Arc<Self>> {
+        let mut groups = KVVec::with_capacity(free.len(), GFP_KERNEL)?;
+        for (g, &free) in free.iter().enumerate() {
+            let (start, len) = geo.group_range(g as u64);
+            let group = KBox::pin_init(
+                pin_init!(Group {
+                    start: start.get(),
+                    len: len as u32,
+                    load <- new_mutex!((), "calf_group_load"),
+                    disk <- new_mutex!((), "calf_group_disk"),
+                    pins <- new_mutex!(Counted::new(), "calf_group_pins"),
+                    view <- new_spinlock!(View { free, planes: None }, "calf_group"),
+                }),
+                GFP_KERNEL,
+            )?;
+            groups.push(group, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                geo,
+                dev,
+                groups,
+                cursor: Atomic::new(0),
+                space <- Space::new(account),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn group(&self, g: u64) -> Result<&Group> {
+        let group = self.groups.get(g as usize).ok_or(EFSCORRUPTED)?;
+        Ok(group)
+    }
+
+    /// Calls `f(group, first bit, bits)` for the part of the run in each group.
+    fn split(&self, run: Run, mut f: impl FnMut(&Group, usize, usize)) {
+        let mut start = run.start.get();
+        let mut left = run.len;
+        while left > 0 {
+            let g = self.geo.group_of(BlockNr::new(start));
+            let Ok(group) = self.group(g) else {
+                return;
+            };
+            let bit = start - group.start;
+            let n = left.min(u64::from(group.len).saturating_sub(bit));
+            if n == 0 {
+                return;
+            }
+            f(group, bit as usize, n as usize);
+            start += n;
+            left -= n;
+        }
+    }
+
+    /// Reads the bitmap of group `g` unless it is in memory. May sleep for I/O.
+    fn load(&self, g: u64) -> Result<&Group> {
+        let group = self.group(g)?;
+        if group.view.lock().planes.is_some() {
+            return Ok(group);
+        }
+        let _load = group.load.lock();
+        if group.view.lock().planes.is_some() {
+            return Ok(group);
+        }
+        let n = words(group.len);
+        let mut busy = FVec::from_elem(0u64, n)?;
+        let bh = self.dev.read(self.geo.bitmap_block(g))?;
+        let (desc_block, desc_off) = self.geo.desc_location(g);
+        let desc_bh = self.dev.read(desc_block)?;
+        let free = {
+            let _disk = group.disk.lock();
+            if !bh.is_verified() {
+                if let Err(what) =
+                    group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), &self.geo, g)
+                {
+                    pr_err!("bitmap of group {g}: {what}\n");
+                    return Err(EFSCORRUPTED);
+                }
+                bh.set_verified();
+            }
+            bitmap::load_plane(bh.data(), &mut busy);
+            bitmap::set_range(&mut busy, group.len as usize, n * 64 - group.len as usize);
+            (n * 64 - bitmap::count(&busy)) as u32
+        };
+        let planes = Planes {
+            busy,
+            claimed: FVec::from_elem(0u64, n)?,
+            pending: [FVec::from_elem(0u64, n)?, FVec::from_elem(0u64, n)?],
+            npending: [0; 2],
+            held: FVec::from_elem(0u64, n)?,
+            pinned: FVec::from_elem(0u64, n)?,
+        };
+        let mut view = group.view.lock();
+        if view.free != free {
+            drop(view);
+            pr_err!("group {g}: descriptor and bitmap disagree about free blocks\n");
+            return Err(EFSCORRUPTED);
+        }
+        view.planes = Some(planes);
+        Ok(group)
+    }
+
+    /// Chooses up to `want` contiguous blocks near `goal`; the caller holds a promise of `want`
+    /// blocks ([`Space::reserve`]) and keeps it for those it did not get.
+    ///
+    /// A fresh claim is known only in memory: it becomes an allocation when a transaction takes it
+    /// ([`Allocator::take`]) or goes back by [`Allocator::unclaim`]. Errors: `ENOSPC` if nothing
+    /// is free now (blocks may be pending), `EIO`, `EFSCORRUPTED`. May sleep for I/O.
+    pub(crate) fn claim(&self, goal: Option<BlockNr>, want: u64) -> Result<Run> {
+        let blocks = self.geo.blocks().max(1);
+        let goal = match goal {
+            Some(b) if b.get() < blocks => b.get(),
+            _ => self.cursor.load(Relaxed) % blocks,
+        };
+        let ngroups = self.groups.len() as u64;
+        let first = self.geo.group_of(BlockNr::new(goal));
+        // Round 0 takes only runs that are long enough, round 1 whatever there is.
+        for enough in [want.clamp(1, 64), 1] {
+            for i in 0..=ngroups {
+                let g = (first + i) % ngroups.max(1);
+                if u64::from(self.group(g)?.view.lock().free) < enough {
+                    continue;
+                }
+                let group = self.load(g)?;
+                let from = if i == 0 {
+                    goal.saturating_sub(group.start)
+                } else {
+                    0
+                };
+                if let Some(run) = self.claim_in(group, from as usize, want, enough) {
+                    self.cursor.store(run.start.get() + run.len, Relaxed);
+                    return Ok(run);
+                }
+            }
+        }
+        Err(ENOSPC)
+    }
+
+    fn claim_in(&self, group: &Group, from: usize, want: u64, enough: u64) -> Option<Run> {
+        let mut view = group.view.lock();
+        let p = view.planes.as_mut()?;
+        let (bit, len) = bitmap::find_zero_run(&p.busy, from, want as usize, enough as usize)?;
+        bitmap::set_range(&mut p.busy, bit, len);
+        bitmap::set_range(&mut p.claimed, bit, len);
+        view.free = view.free.saturating_sub(len as u32);
+        drop(view);
+        let run = Run {
+            start: BlockNr::new(group.start + bit as u64),
+            len: len as u64,
+        };
+        self.space.claimed(run.len);
+        Some(run)
+    }
+
+    /// Gives a claim back. With `promised` the blocks stay promised to the caller (C6: a claim
+    /// whose I/O failed becomes a reservation again). Pinned blocks become free with the last
+    /// unpin (C2a); they are then taken out of the promise, so a caller that wants to keep it
+    /// unpins first.
+    pub(crate) fn unclaim(&self, run: Run, promised: bool) {
+        let mut usable = 0;
+        self.split(run, |group, bit, n| {
+            let mut view = group.view.lock();
+            let Some(p) = view.planes.as_mut() else {
+                return;
+            };
+            bitmap::clear_range(&mut p.claimed, bit, n);
+            let freed = release_bits(p, bit, n);
+            view.free += freed;
+            usable += u64::from(freed);
+        });
+        self.space.freed(usable, promised);
+    }
+
+    /// Counts an I/O on the run (C2). The run is claimed or allocated, and the caller holds the
+    /// extent lock under which it learned the address.
+    pub(crate) fn pin(&self, run: Run) {
+        self.split(run, |group, bit, n| {
+            let mut pins = group.pins.lock();
+            nofail(|| pins.pin(bit as u64, n as u64));
+            let mut view = group.view.lock();
+            if let Some(p) = view.planes.as_mut() {
+                bitmap::set_range(&mut p.pinned, bit, n);
+            }
+        });
+    }
+
+    /// Ends what [`Allocator::pin`] began. Blocks that were freed meanwhile become allocatable.
+    pub(crate) fn unpin(&self, run: Run) {
+        let mut usable = 0;
+        self.split(run, |group, bit, n| {
+            let mut pins = group.pins.lock();
+            nofail(|| pins.reserve_unpin());
+            pins.unpin(bit as u64, n as u64, |start, len| {
+                let mut view = group.view.lock();
+                let Some(p) = view.planes.as_mut() else {
+                    return;
+                };
+                let (bit, n) = (start as usize, len as usize);
+                bitmap::clear_range(&mut p.pinned, bit, n);
+                let mut freed = 0;
+                for i in bit..bit + n {
+                    if bitmap::test(&p.held, i) {
+                        bitmap::clear_range(&mut p.held, i, 1);
+                        bitmap::clear_range(&mut p.busy, i, 1);
+                        freed += 1;
+                    }
+                }
+                view.free += freed;
+                usable += u64::from(freed);
+            });
+        });
+        if usable > 0 {
+            self.space.freed(usable, false);
+        }
+    }
+
+    /// Write access to the bitmap and descriptor of group `g`, for [`Allocator::take`] and
+    /// [`Allocator::free`]. May sleep for I/O.
+    pub(crate) fn access(&self, handle: &Handle<'_>, g: u64) -> Result<GroupAccess> {
+        self.load(g)?;
+        let (desc_block, _) = self.geo.desc_location(g);
+        Ok(GroupAccess {
+            group: g,
+            bitmap: handle.write_access(self.dev.read(self.geo.bitmap_block(g))?)?,
+            desc: handle.write_access(self.dev.read(desc_block)?)?,
+        })
+    }
+
+    /// The group that holds block `b`.
+    pub(crate) fn group_of(&self, b: BlockNr) -> u64 {
+        self.geo.group_of(b)
+    }
+
+    /// Blocks of `run` that lie in the same group as its start.
+    pub(crate) fn in_group(&self, run: Run) -> u64 {
+        let (start, len) = self.geo.group_range(self.geo.group_of(run.start));
+        run.len.min((start.get() + len).saturating_sub(run.start.get()))
+    }
+
+    /// Turns a claim inside the group of `access` into an allocation. Cannot fail; a bit that is
+    /// set already means damage that the caller reports.
+    pub(crate) fn take(&self, handle: &Handle<'_>, access: &GroupAccess, run: Run) -> bool {
+        let Ok(group) = self.group(access.group) else {
+            return false;
+        };
+        let bit = (run.start.get() - group.start) as usize;
+        let ok = self.change_disk(handle, group, access, bit, run.len as usize, true);
+        let mut view = group.view.lock();
+        if let Some(p) = view.planes.as_mut() {
+            bitmap::clear_range(&mut p.claimed, bit, run.len as usize);
+        }
+        ok
+    }
+
+    /// Frees a run inside the group of `access`: the bits are cleared now, the blocks become
+    /// allocatable when the transaction has committed.
+    pub(crate) fn free(&self, handle: &Handle<'_>, access: &GroupAccess, run: Run) -> bool {
+        let Ok(group) = self.group(access.group) else {
+            return false;
+        };
+        let bit = (run.start.get() - group.start) as usize;
+        let ok = self.change_disk(handle, group, access, bit, run.len as usize, false);
+        let parity = (handle.tid() & 1) as usize;
+        let mut view = group.view.lock();
+        if let Some(p) = view.planes.as_mut() {
+            if let (Some(plane), Some(n)) = (p.pending.get_mut(parity), p.npending.get_mut(parity))
+            {
+                bitmap::set_range(plane, bit, run.len as usize);
+                *n += run.len as u32;
+            }
+        }
+        drop(view);
+        self.space.pending(run.len);
+        ok
+    }
+
+    fn change_disk(
+        &self,
+        handle: &Handle<'_>,
+        group: &Group,
+        access: &GroupAccess,
+        bit: usize,
+        len: usize,
+        set: bool,
+    ) -> bool {
+        let _disk = group.disk.lock();
+        let (ok, crc) = access.bitmap.update(handle, |bytes| {
+            let was = bitmap::count_bytes(bytes, bit, len);
+            let ok = was == if set { 0 } else { len };
+            if set {
+                bitmap::set_bytes(bytes, bit, len);
+            } else {
+                bitmap::clear_bytes(bytes, bit, len);
+            }
+            (ok, group::bitmap_checksum(bytes, &self.geo))
+        });
+        let (_, off) = self.geo.desc_location(access.group);
+        access.desc.update(handle, |bytes| {
+            group::update_desc(bytes, off, &self.geo, access.group, len as u32, set, crc)
+        });
+        ok
+    }
+
+    /// The number of blocks in each in-memory set: claimed, pinned, pending.
+    pub(crate) fn set_sizes(&self) -> (u64, u64, u64) {
+        let (mut claimed, mut pinned, mut pending) = (0, 0, 0);
+        for group in self.groups.iter() {
+            if let Some(p) = group.view.lock().planes.as_ref() {
+                claimed += bitmap::count(&p.claimed) as u64;
+                pinned += bitmap::count(&p.pinned) as u64;
+                pending += p.npending.iter().map(|&n| u64::from(n)).sum::<u64>();
+            }
+        }
+        (claimed, pinned, pending)
+    }
+}
+
+/// Frees bits that have just left a set: those that are pinned are held until the last unpin.
+/// Returns how many became allocatable.
+fn release_bits(p: &mut Planes, bit: usize, n: usize) -> u32 {
+    let mut freed = 0;
+    for i in bit..bit + n {
+        if bitmap::test(&p.pinned, i) {
+            bitmap::set_range(&mut p.held, i, 1);
+        } else {
+            bitmap::clear_range(&mut p.busy, i, 1);
+            freed += 1;
+        }
+    }
+    freed
+}
+
+impl CommitCallback for Allocator {
+    /// Releases what the transaction freed. An aborted one releases nothing: its blocks still
+    /// belong to their old owners on disk (C1).
+    fn committed(&self, tid: Tid, aborted: bool) {
+        if aborted {
+            self.space.committed(0, 0);
+            return;
+        }
+        let parity = (tid & 1) as usize;
+        let (mut all, mut usable) = (0, 0);
+        for group in self.groups.iter() {
+            let mut view = group.view.lock();
+            let Some(p) = view.planes.as_mut() else {
+                continue;
+            };
+            let Some(n) = p.npending.get_mut(parity).filter(|n| **n > 0) else {
+                continue;
+            };
+            all += u64::from(*n);
+            *n = 0;
+            let mut freed = 0;
+            let mut from = 0;
+            while let Some((bit, len)) = p.pending.get(parity).and_then(|b| bitmap::next_run(b, from))
+            {
+                if let Some(plane) = p.pending.get_mut(parity) {
+                    bitmap::clear_range(plane, bit, len);
+                }
+                freed += release_bits(p, bit, len);
+                from = bit + len;
+            }
+            view.free += freed;
+            usable += u64::from(freed);
+        }
+        self.space.committed(all, usable);
+    }
+}

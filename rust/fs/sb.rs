@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What hangs on a mounted superblock.
+
+use super::alloc::Allocator;
+use super::opts::MountOpts;
+use super::space::Space;
+use crate::algo::store::{NodeRead, TreeError};
+use crate::format::geometry::Geometry;
+use crate::format::node::{self, NodeId};
+use crate::format::types::{BlockNr, Ino};
+use crate::kapi::block_dev::BlockDev;
+use crate::kapi::buffer_head::BufferHead;
+use crate::kapi::jbd2::{Journal, Tid};
+use crate::kapi::rwsem::RwSem;
+use core::fmt;
+use kernel::c_str;
+use kernel::error::code::{EEXIST, EFSCORRUPTED, EIO, ENOENT, ENOMEM, ENOSPC};
+use kernel::error::Result;
+use kernel::prelude::*;
+use kernel::static_lock_class;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+
+/// Metadata blocks of the device, within the filesystem's bounds.
+#[derive(Clone)]
+pub(crate) struct Dev {
+    bdev: BlockDev,
+    blocks: u64,
+}
+
+impl Dev {
+    /// `blocks` is the size of the filesystem.
+    pub(crate) fn new(bdev: BlockDev, blocks: u64) -> Self {
+        Self { bdev, blocks }
+    }
+
+    /// The block device.
+    pub(crate) fn bdev(&self) -> &BlockDev {
+        &self.bdev
+    }
+
+    fn check(&self, block: BlockNr) -> Result {
+        if block.get() >= self.blocks {
+            pr_err!("block {block} is beyond the end of the filesystem\n");
+            return Err(EFSCORRUPTED);
+        }
+        Ok(())
+    }
+
+    /// Reads a block. Errors: `EIO`, `EFSCORRUPTED` when it is out of bounds. May sleep.
+    pub(crate) fn read(&self, block: BlockNr) -> Result<BufferHead> {
+        self.check(block)?;
+        self.bdev.read(block.get())
+    }
+
+    /// The buffer of a block that will be written whole.
+    pub(crate) fn get(&self, block: BlockNr) -> Result<BufferHead> {
+        self.check(block)?;
+        self.bdev.get(block.get())
+    }
+
+    /// The buffer if it is in memory; for callers that must not sleep (U2).
+    pub(crate) fn find(&self, block: BlockNr) -> Option<BufferHead> {
+        self.check(block).ok()?;
+        self.bdev.find(block.get())
+    }
+}
+
+/// Where damage was found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In this block.
+    Block(BlockNr),
+    /// In this inode.
+    Ino(Ino),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(b) => write!(f, "block {b}"),
+            Self::Ino(i) => write!(f, "inode {i}"),
+        }
+    }
+}
+
+/// A mounted filesystem.
+///
+/// Fields drop in order: the journal goes first, because its last commit still calls the
+/// allocator (D5).
+#[pin_data]
+pub(crate) struct Sb {
+    journal: Journal,
+    alloc: Arc<Allocator>,
+    geo: Geometry,
+    dev: Dev,
+    name: Name,
+    opts: MountOpts,
+    shutdown: Atomic<bool>,
+    next_ino: Atomic<u64>,
+    inodes: Atomic<i64>,
+    #[pin]
+    refcount_lock: RwSem<()>,
+    #[pin]
+    orphan_lock: RwSem<()>,
+    #[pin]
+    itable_lock: RwSem<()>,
+    #[pin]
+    record_lock: RwSem<()>,
+}
+
+/// Device name for messages, e.g. `vda`.
+#[derive(Clone, Copy)]
+pub(crate) struct Name {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Name {
+    /// Keeps the first 32 bytes.
+    pub(crate) fn new(s: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        let len = s.len().min(32);
+        for (d, s) in bytes.iter_mut().zip(s) {
+            *d = *s;
+        }
+        Self { bytes, len }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.bytes.get(..self.len).unwrap_or_default();
+        f.write_str(core::str::from_utf8(s).unwrap_or("?"))
+    }
+}
+
+/// What [`Sb::new`] is made from.
+pub(crate) struct SbParts {
+    /// Loaded journal; its callback is the allocator.
+    pub journal: Journal,
+    /// Block allocator.
+    pub alloc: Arc<Allocator>,
+    /// Trusted layout.
+    pub geo: Geometry,
+    /// The device.
+    pub dev: Dev,
+    /// For messages.
+    pub name: Name,
+    /// Mount options.
+    pub opts: MountOpts,
+    /// First inode number to hand out.
+    pub next_ino: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+}
+
+impl Sb {
+    /// Initialiser.
+    pub(crate) fn new(parts: SbParts) -> impl PinInit<Self> {
+        let SbParts {
+            journal,
+            alloc,
+            geo,
+            dev,
+            name,
+            opts,
+            next_ino,
+            inodes,
+        } = parts;
+        pin_init!(Self {
+            journal,
+            alloc,
+            geo,
+            dev,
+            name,
+            opts,
+            shutdown: Atomic::new(false),
+            next_ino: Atomic::new(next_ino),
+            inodes: Atomic::new(inodes as i64),
+            refcount_lock <- RwSem::new((), c_str!("calf_refcount"), static_lock_class!()),
+            orphan_lock <- RwSem::new((), c_str!("calf_orphans"), static_lock_class!()),
+            itable_lock <- RwSem::new((), c_str!("calf_itable"), static_lock_class!()),
+            record_lock <- RwSem::new((), c_str!("calf_record"), static_lock_class!()),
+        })
+    }
+
+    /// The journal.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The allocator.
+    pub(crate) fn alloc(&self) -> &Allocator {
+        &self.alloc
+    }
+
+    /// The account of free blocks.
+    pub(crate) fn space(&self) -> &Space {
+        &self.alloc.space
+    }
+
+    /// The layout.
+    pub(crate) fn geo(&self) -> &Geometry {
+        &self.geo
+    }
+
+    /// The device.
+    pub(crate) fn dev(&self) -> &Dev {
+        &self.dev
+    }
+
+    /// Device name for messages.
+    pub(crate) fn name(&self) -> Name {
+        self.name
+    }
+
+    /// Mount options.
+    pub(crate) fn opts(&self) -> &MountOpts {
+        &self.opts
+    }
+
+    /// Guards the refcount tree.
+    pub(crate) fn refcount_lock(&self) -> &RwSem<()> {
+        &self.refcount_lock
+    }
+
+    /// Guards the orphan tree.
+    pub(crate) fn orphan_lock(&self) -> &RwSem<()> {
+        &self.orphan_lock
+    }
+
+    /// Guards the shape of the inode table: shared to find or overwrite a record, exclusive to
+    /// insert or remove one (S2).
+    pub(crate) fn itable_lock(&self) -> &RwSem<()> {
+        &self.itable_lock
+    }
+
+    /// Guards the bytes of inode records while the table is locked shared.
+    pub(crate) fn record_lock(&self) -> &RwSem<()> {
+        &self.record_lock
+    }
+
+    /// Block size, bytes.
+    pub(crate) fn block_size(&self) -> u64 {
+        self.geo.block_size()
+    }
+
+    /// log2 of the block size.
+    pub(crate) fn block_shift(&self) -> u32 {
+        self.geo.block_size().trailing_zeros()
+    }
+
+    /// A new inode number, never handed out before.
+    pub(crate) fn new_ino(&self) -> Ino {
+        Ino::new(self.next_ino.fetch_add(1, Relaxed))
+    }
+
+    /// Inodes in use.
+    pub(crate) fn inodes(&self) -> u64 {
+        self.inodes.load(Relaxed).max(0) as u64
+    }
+
+    /// Counts inodes made (positive) or removed (negative).
+    pub(crate) fn count_inodes(&self, n: i64) {
+        self.inodes.add(n, Relaxed);
+    }
+
+    /// `EIO` once the filesystem is shut down or its journal is dead (C1).
+    pub(crate) fn check_shutdown(&self) -> Result {
+        if self.is_shutdown() {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Is the filesystem shut down?
+    pub(crate) fn is_shutdown(&self) -> bool {
+        self.shutdown.load(Relaxed) || self.journal.is_aborted()
+    }
+
+    /// Stops all changes; may sleep (B6).
+    pub(crate) fn force_shutdown(&self, why: &str) {
+        if !self.shutdown.xchg(true, kernel::sync::atomic::Full) {
+            pr_err!("calf ({}): shut down: {}\n", self.name, why);
+            self.journal.abort(EIO);
+        }
+    }
+
+    /// Reports damage, shuts the filesystem down, returns `EFSCORRUPTED`. Silent after the journal
+    /// has died, when buffers mix old and new content (B6). May sleep.
+    pub(crate) fn corrupted(&self, place: Place, what: &str) -> Error {
+        if !self.is_shutdown() {
+            pr_err!("calf ({}): damaged: {}: {}\n", self.name, place, what);
+            self.force_shutdown("metadata is damaged; unmount and run fsck.calf");
+        }
+        EFSCORRUPTED
+    }
+
+    /// Promises `n` blocks; waits for a commit when blocks are pending (B4).
+    /// Errors: `ENOSPC`. Never under a handle.
+    pub(crate) fn reserve_blocks(&self, n: u64) -> Result {
+        self.reserve_retry(|| self.space().reserve(n))
+    }
+
+    /// [`Sb::reserve_blocks`] for operations that free blocks (B2c).
+    pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
+        self.reserve_retry(|| self.space().reserve_from_pool(n))
+    }
+
+    fn reserve_retry(&self, attempt: impl Fn() -> Result) -> Result {
+        for _ in 0..3 {
+            match attempt() {
+                Err(ENOSPC) => {}
+                other => return other,
+            }
+            self.check_shutdown()?;
+            let Some(since) = self.space().pending_since() else {
+                return Err(ENOSPC);
+            };
+            self.journal.force_commit()?;
+            self.space().wait_release(since);
+        }
+        attempt()
+    }
+
+    /// Waits until transaction `tid` is durable.
+    pub(crate) fn commit_and_wait(&self, tid: Tid) -> Result {
+        self.journal.complete(tid)?;
+        self.check_shutdown()
+    }
+
+    /// Read access to tree nodes outside of a transaction.
+    pub(crate) fn reader(&self) -> NodeReader<'_> {
+        NodeReader { sb: self }
+    }
+}
+
+/// Reads tree nodes through the buffer cache and verifies each once (C11).
+#[derive(Clone, Copy)]
+pub(crate) struct NodeReader<'a> {
+    sb: &'a Sb,
+}
+
+impl NodeReader<'_> {
+    /// The buffer of a node, verified.
+    pub(crate) fn node(&self, id: NodeId) -> Result<BufferHead> {
+        let sb = self.sb;
+        sb.geo
+            .check_block(id.block)
+            .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
+        let bh = sb.dev.read(id.block)?;
+        let checked = if bh.is_verified() {
+            node::verify_identity(bh.data(), &id, sb.geo.uuid())
+        } else {
+            node::verify(bh.data(), &id, sb.geo.uuid())
+        };
+        if let Err(what) = checked {
+            return Err(sb.corrupted(Place::Block(id.block), what));
+        }
+        bh.set_verified();
+        Ok(bh)
+    }
+}
+
+impl NodeRead for NodeReader<'_> {
+    type Error = Error;
+
+    fn block_size(&self) -> usize {
+        self.sb.geo.block_size() as usize
+    }
+
+    fn uuid(&self) -> &[u8; 16] {
+        self.sb.geo.uuid()
+    }
+
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        Ok(f(self.node(id)?.data()))
+    }
+}
+
+impl From<TreeError> for Error {
+    fn from(e: TreeError) -> Self {
+        match e {
+            TreeError::Corrupt { block, what } => {
+                pr_err!("damaged tree, block {block}: {what}\n");
+                EFSCORRUPTED
+            }
+            TreeError::Exists => EEXIST,
+            TreeError::NotFound => ENOENT,
+            TreeError::TooBig => ENOSPC,
+            TreeError::NoMem => ENOMEM,
+        }
+    }
+}

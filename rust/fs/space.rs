@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The account of free blocks: how many may still be promised.
+//!
+//! Every block that an operation may need is promised before the operation starts, so that nothing
+//! fails for lack of space half way (B2). Three amounts never enter the general account:
+//!
+//! * the *set-aside*: what the refcount tree may still need in the worst case (B2a);
+//! * the *pool*: a small number of blocks that only freeing operations may use (B2c);
+//! * *pending* blocks: freed in a transaction that has not committed.
+
+use kernel::error::code::ENOSPC;
+use kernel::error::Result;
+use kernel::prelude::*;
+use kernel::sync::{new_condvar, new_spinlock, CondVar, SpinLock};
+
+/// The numbers of the account, in blocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    /// Blocks that can be allocated at once: free on disk and in no in-memory set (C2).
+    pub free: u64,
+    /// Part of `free` that has been promised.
+    pub reserved: u64,
+    /// Freed, but not yet by a committed transaction.
+    pub pending: u64,
+    /// Part of `free` kept for the growth of the refcount tree.
+    pub set_aside: u64,
+    /// Part of `free` kept for operations that free blocks.
+    pub pool: u64,
+    /// Counts the commits that released blocks; waiters watch it.
+    releases: u64,
+}
+
+impl Account {
+    fn available(&self, with_pool: bool) -> u64 {
+        let kept = self.reserved + self.set_aside + if with_pool { 0 } else { self.pool };
+        self.free.saturating_sub(kept)
+    }
+}
+
+/// The account of a mounted filesystem.
+#[pin_data]
+pub(crate) struct Space {
+    #[pin]
+    account: SpinLock<Account>,
+    #[pin]
+    released: CondVar,
+}
+
+impl Space {
+    /// Initialiser with the numbers found at mount.
+    pub(crate) fn new(account: Account) -> impl PinInit<Self> {
+        pin_init!(Self {
+            account <- new_spinlock!(account, "calf_space"),
+            released <- new_condvar!("calf_space_released"),
+        })
+    }
+
+    /// A copy of the numbers.
+    pub(crate) fn account(&self) -> Account {
+        *self.account.lock()
+    }
+
+    /// Promises `n` blocks. Errors: `ENOSPC`.
+    pub(crate) fn reserve(&self, n: u64) -> Result {
+        let mut a = self.account.lock();
+        if a.available(false) < n {
+            return Err(ENOSPC);
+        }
+        a.reserved += n;
+        Ok(())
+    }
+
+    /// Promises `n` blocks to a freeing operation, which may use the pool (B2c).
+    pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
+        let mut a = self.account.lock();
+        if a.available(true) < n {
+            return Err(ENOSPC);
+        }
+        a.reserved += n;
+        Ok(())
+    }
+
+    /// Takes back a promise of `n` blocks.
+    pub(crate) fn release(&self, n: u64) {
+        let mut a = self.account.lock();
+        debug_assert!(a.reserved >= n);
+        a.reserved = a.reserved.saturating_sub(n);
+    }
+
+    /// A promise of one block is moved from the set-aside to the caller (refcount tree only).
+    pub(crate) fn take_set_aside(&self) {
+        let mut a = self.account.lock();
+        a.set_aside = a.set_aside.saturating_sub(1);
+        a.reserved += 1;
+    }
+
+    /// A block of the refcount tree was given up: the tree may need it again.
+    pub(crate) fn return_set_aside(&self) {
+        self.account.lock().set_aside += 1;
+    }
+
+    /// A promise made by [`Space::take_set_aside`] goes back to the set-aside.
+    pub(crate) fn return_set_aside_promise(&self) {
+        let mut a = self.account.lock();
+        a.reserved = a.reserved.saturating_sub(1);
+        a.set_aside += 1;
+    }
+
+    /// `n` promised blocks were chosen.
+    pub(crate) fn claimed(&self, n: u64) {
+        let mut a = self.account.lock();
+        debug_assert!(a.reserved >= n && a.free >= n);
+        a.free = a.free.saturating_sub(n);
+        a.reserved = a.reserved.saturating_sub(n);
+    }
+
+    /// `n` blocks became allocatable. With `promised`, to the one who gave them back.
+    pub(crate) fn freed(&self, n: u64, promised: bool) {
+        let mut a = self.account.lock();
+        a.free += n;
+        if promised {
+            a.reserved += n;
+        }
+    }
+
+    /// `n` blocks were freed in the running transaction.
+    pub(crate) fn pending(&self, n: u64) {
+        self.account.lock().pending += n;
+    }
+
+    /// A transaction with `n` freed blocks is through; `usable` of them are allocatable now.
+    /// Called by the commit thread: takes only the innermost lock (D7).
+    pub(crate) fn committed(&self, n: u64, usable: u64) {
+        let mut a = self.account.lock();
+        a.pending = a.pending.saturating_sub(n);
+        a.free += usable;
+        a.releases = a.releases.wrapping_add(1);
+        drop(a);
+        self.released.notify_all();
+    }
+
+    /// The number of releases so far, if blocks are pending.
+    pub(crate) fn pending_since(&self) -> Option<u64> {
+        let a = self.account.lock();
+        (a.pending > 0).then_some(a.releases)
+    }
+
+    /// Waits until a commit has released blocks since `since`, or nothing is pending (B4).
+    ///
+    /// jbd2 wakes waiters of a commit that came late before it runs the callback, so waiting for
+    /// the commit is not enough.
+    pub(crate) fn wait_release(&self, since: u64) {
+        let mut a = self.account.lock();
+        while a.pending > 0 && a.releases == since {
+            self.released.wait(&mut a);
+        }
+    }
+}

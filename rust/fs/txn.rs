@@ -1,0 +1,668 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Transactions: one journal handle and the private copies of the blocks it is going to change.
+//!
+//! jbd2 has no undo (C5), so every operation has two halves. In the first, *prepare*, trees are
+//! edited in private copies ("shadows"), write access to the real buffers is taken, blocks are
+//! claimed: all of it may fail, and then nothing has happened. The second, [`Trans::apply`],
+//! copies the shadows into the buffers and cannot fail.
+//!
+//! ```text
+//! space = MetaSpace::reserve(sb, n)?;            // may wait for a commit: no lock held
+//! let mut t = Trans::start(sb, credits, space)?;
+//! let mut ext = inode.data().ext.write();        // extent locks, in address order
+//! let mut tree = ext.tree(ino);                  // a copy of the root
+//! extent::insert(&mut tree, &mut t, e)?;         // prepare
+//! let j = t.join_inode(&inode)?;
+//! ext.set_tree(&tree);                           // from here on nothing fails
+//! t.log_inode(j, ext.record(&inode));
+//! t.apply();
+//! drop(ext);
+//! t.stop()
+//! ```
+//!
+//! Lock order inside a handle: extent locks -> refcount tree -> orphans -> inode table -> record
+//! lock -> allocator groups. Tree locks are taken by the transaction when it first needs them and
+//! held until `apply`, because the shadows are made from what the tree looked like under the lock.
+
+use super::alloc::{GroupAccess, Run};
+use super::credits::Credits;
+use super::inode::Inode;
+use super::sb::{Place, Sb};
+use crate::algo::btree::Tree;
+use crate::algo::store::{NodeRead, NodeStore};
+use crate::format::inode::InodeRecord;
+use crate::format::node::{self, NodeId};
+use crate::format::types::{BlockNr, Ino, Kind};
+use crate::kapi::buffer_head::BufferHead;
+use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
+use crate::kapi::rwsem::{ReadGuard, WriteGuard};
+use crate::seam::FVec;
+use kernel::error::code::{EFSCORRUPTED, EIO, ENOSPC};
+use kernel::error::Result;
+use kernel::prelude::*;
+use zerocopy::IntoBytes;
+
+/// Blocks set aside for the tree nodes that an operation may add (B2).
+///
+/// What is left goes back to the account on drop.
+pub(crate) struct MetaSpace<'a> {
+    sb: &'a Sb,
+    left: u64,
+}
+
+impl<'a> MetaSpace<'a> {
+    /// Sets `n` blocks aside; waits for a commit if freed blocks are pending (B4).
+    /// Errors: `ENOSPC`. Not under a handle.
+    pub(crate) fn reserve(sb: &'a Sb, n: u64) -> Result<Self> {
+        sb.reserve_blocks(n)?;
+        Ok(Self { sb, left: n })
+    }
+
+    /// The same for operations that free blocks, which may use the pool (B2c).
+    pub(crate) fn pool(sb: &'a Sb, n: u64) -> Result<Self> {
+        sb.reserve_from_pool(n)?;
+        Ok(Self { sb, left: n })
+    }
+
+    /// Takes over `n` blocks that the caller has reserved before (B2b).
+    pub(crate) fn adopt(sb: &'a Sb, n: u64) -> Self {
+        Self { sb, left: n }
+    }
+
+    /// Gives what is left to the caller.
+    pub(crate) fn into_reserved(mut self) -> u64 {
+        core::mem::take(&mut self.left)
+    }
+}
+
+impl Drop for MetaSpace<'_> {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            self.sb.space().release(self.left);
+        }
+    }
+}
+
+/// The private copy of one node.
+struct Shadow {
+    id: NodeId,
+    state: ShadowState,
+    data: FVec<u8>,
+}
+
+enum ShadowState {
+    /// Will be copied into the buffer; `fresh` if it was allocated in this step.
+    Live { buf: JournaledBuffer, fresh: bool },
+    /// Will be revoked and freed.
+    Freed { bh: BufferHead },
+    /// Allocated and freed in this step, or published.
+    Gone,
+}
+
+/// A claimed run that apply turns into an allocation.
+#[derive(Clone, Copy)]
+struct Take {
+    run: Run,
+    what: For,
+}
+
+/// Whom a claim goes back to when a step is dropped.
+#[derive(Clone, Copy)]
+enum For {
+    /// The claim belongs to the caller's staging map and stays.
+    Caller,
+    /// Back to the promise that the caller made before.
+    Data,
+    /// Back to the space of the transaction.
+    Node,
+    /// Back to the set-aside of the refcount tree.
+    RefcountNode,
+}
+
+/// An inode whose record's place is known and may be written.
+pub(crate) struct Joined {
+    ino: Ino,
+    place: RecordPlace,
+}
+
+enum RecordPlace {
+    /// In a buffer: block and byte offset, `index` into `Trans::records`.
+    Buffer { index: usize },
+    /// In a shadow: the record was inserted, or its leaf was changed, in this step.
+    Shadow { index: usize, offset: usize },
+}
+
+struct Record {
+    buf: JournaledBuffer,
+    offset: usize,
+    record: Option<InodeRecord>,
+}
+
+enum TableLock<'a> {
+    None,
+    Shared(#[expect(dead_code)] ReadGuard<'a, ()>),
+    Exclusive(#[expect(dead_code)] WriteGuard<'a, ()>),
+}
+
+/// A running transaction of the current task.
+pub(crate) struct Trans<'a> {
+    sb: &'a Sb,
+    space: MetaSpace<'a>,
+    shadows: FVec<Shadow>,
+    /// Runs to allocate on apply.
+    takes: FVec<Take>,
+    frees: FVec<Run>,
+    groups: FVec<GroupAccess>,
+    records: FVec<Record>,
+    refcount: Option<WriteGuard<'a, ()>>,
+    orphans: Option<WriteGuard<'a, ()>>,
+    table: TableLock<'a>,
+    /// Last, so that it is stopped after everything above is gone.
+    handle: Handle<'a>,
+}
+
+impl<'a> Trans<'a> {
+    /// Starts a handle for `credits` and with `space` for new nodes.
+    ///
+    /// Errors: `EIO` after a shutdown (C1), `EBUSY` inside another handle (D3), `ENOMEM`.
+    pub(crate) fn start(sb: &'a Sb, credits: Credits, space: MetaSpace<'a>) -> Result<Self> {
+        sb.check_shutdown()?;
+        let handle = sb.journal().start(credits.blocks, credits.revokes)?;
+        Ok(Self {
+            sb,
+            space,
+            shadows: FVec::new(),
+            takes: FVec::new(),
+            frees: FVec::new(),
+            groups: FVec::new(),
+            records: FVec::new(),
+            refcount: None,
+            orphans: None,
+            table: TableLock::None,
+            handle,
+        })
+    }
+
+    /// The mount.
+    pub(crate) fn sb(&self) -> &'a Sb {
+        self.sb
+    }
+
+    /// The id of the transaction.
+    pub(crate) fn tid(&self) -> Tid {
+        self.handle.tid()
+    }
+
+    /// Commit as soon as the handle stops, for synchronous operations.
+    pub(crate) fn set_sync(&self) {
+        self.handle.set_sync();
+    }
+
+    /// Do the credits last for another step that needs `need` (B1)?
+    pub(crate) fn can_continue(&self, need: Credits) -> bool {
+        self.handle.credits() >= need.blocks && self.handle.revokes() >= need.revokes
+    }
+
+    /// Blocks that are left for new nodes.
+    pub(crate) fn space_left(&self) -> u64 {
+        self.space.left
+    }
+
+    /// Adds `n` blocks that the caller has reserved.
+    pub(crate) fn add_space(&mut self, n: u64) {
+        self.space.left += n;
+    }
+
+    /// Takes out what is left for new nodes; it stays reserved and belongs to the caller.
+    pub(crate) fn take_space(&mut self) -> u64 {
+        core::mem::take(&mut self.space.left)
+    }
+
+    /// The refcount tree, locked until [`Trans::apply`].
+    pub(crate) fn refcount(&mut self) -> Result<Tree> {
+        if self.refcount.is_none() {
+            debug_assert!(self.orphans.is_none() && matches!(self.table, TableLock::None));
+            self.refcount = Some(self.sb.refcount_lock().write());
+        }
+        Ok(Tree::global(Kind::Refcount, self.sb.geo().refcount_root()))
+    }
+
+    /// The tree of inodes with work left to do, locked until [`Trans::apply`].
+    pub(crate) fn orphans(&mut self) -> Result<Tree> {
+        if self.orphans.is_none() {
+            debug_assert!(matches!(self.table, TableLock::None));
+            self.orphans = Some(self.sb.orphan_lock().write());
+        }
+        Ok(Tree::global(Kind::Orphans, self.sb.geo().orphan_root()))
+    }
+
+    fn inode_tree(&self) -> Tree {
+        Tree::global(Kind::Inodes, self.sb.geo().inode_root())
+    }
+
+    fn lock_table_exclusive(&mut self) -> Result {
+        match self.table {
+            TableLock::Exclusive(_) => Ok(()),
+            TableLock::None => {
+                self.table = TableLock::Exclusive(self.sb.itable_lock().write());
+                Ok(())
+            }
+            TableLock::Shared(_) => {
+                pr_err!("inode table changed after an inode was joined\n");
+                Err(EIO)
+            }
+        }
+    }
+
+    /// Adds an inode record. Before any [`Trans::join_inode`] of the step.
+    pub(crate) fn insert_inode(&mut self, rec: &InodeRecord) -> Result {
+        self.lock_table_exclusive()?;
+        let mut tree = self.inode_tree();
+        tree.insert(self, rec.ino.get(), rec.as_bytes())
+    }
+
+    /// Removes an inode record. Before any [`Trans::join_inode`] of the step.
+    pub(crate) fn remove_inode(&mut self, ino: Ino) -> Result {
+        self.lock_table_exclusive()?;
+        let mut tree = self.inode_tree();
+        tree.remove(self, ino.get())
+    }
+
+    /// Gets the record of `inode` ready to be written and stamps the inode with this transaction
+    /// (C9). Errors: `EFSCORRUPTED` if the record is gone, `EIO`, `ENOMEM`.
+    pub(crate) fn join_inode(&mut self, inode: &Inode) -> Result<Joined> {
+        let j = self.join_inode_timestamps(inode)?;
+        inode.data().stamp_datasync(self.tid());
+        Ok(j)
+    }
+
+    /// Like [`Trans::join_inode`] for a change that `fdatasync` does not care for.
+    pub(crate) fn join_inode_timestamps(&mut self, inode: &Inode) -> Result<Joined> {
+        if matches!(self.table, TableLock::None) {
+            self.table = TableLock::Shared(self.sb.itable_lock().read());
+        }
+        let ino = Ino::new(inode.ino());
+        let tree = self.inode_tree();
+        let (block, offset, len) = {
+            let _records = self.sb.record_lock().read();
+            tree.locate(&*self, ino.get())?
+        }
+        .ok_or_else(|| self.sb.corrupted(Place::Ino(ino), "no inode record"))?;
+        if len != core::mem::size_of::<InodeRecord>() {
+            return Err(self.sb.corrupted(Place::Ino(ino), "inode record of wrong size"));
+        }
+        inode.data().stamp_sync(self.tid());
+        if let Some(index) = self.find(block) {
+            let place = RecordPlace::Shadow { index, offset };
+            return Ok(Joined { ino, place });
+        }
+        let buf = self.handle.write_access(self.sb.dev().read(block)?)?;
+        self.records.push(Record {
+            buf,
+            offset,
+            record: None,
+        })?;
+        let index = self.records.len() - 1;
+        Ok(Joined {
+            ino,
+            place: RecordPlace::Buffer { index },
+        })
+    }
+
+    /// Write access to the group of every block of `run`.
+    fn access(&mut self, run: Run) -> Result {
+        let mut rest = run;
+        while rest.len > 0 {
+            let g = self.sb.alloc().group_of(rest.start);
+            if !self.groups.iter().any(|a| a.group() == g) {
+                let access = self.sb.alloc().access(&self.handle, g)?;
+                self.groups.push(access)?;
+            }
+            rest = advance(rest, self.sb.alloc().in_group(rest))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a claim an allocation on apply.
+    pub(crate) fn take_claim(&mut self, start: BlockNr, len: u64) -> Result {
+        let run = Run { start, len };
+        self.access(run)?;
+        self.takes.push(Take {
+            run,
+            what: For::Caller,
+        })?;
+        Ok(())
+    }
+
+    /// Chooses up to `want` blocks near `goal` and makes them an allocation on apply. The caller
+    /// holds a promise of `want` blocks and keeps it for those it did not get; if the step is
+    /// dropped the promise is the caller's again.
+    pub(crate) fn alloc_data(&mut self, goal: Option<BlockNr>, want: u64) -> Result<Run> {
+        self.takes.reserve(1)?;
+        let run = self.sb.alloc().claim(goal, want)?;
+        if let Err(e) = self.access(run) {
+            self.sb.alloc().unclaim(run, true);
+            return Err(e);
+        }
+        self.takes.push(Take {
+            run,
+            what: For::Data,
+        })?;
+        Ok(run)
+    }
+
+    /// Frees data blocks on apply. They are allocatable after the commit, when nothing pins them.
+    pub(crate) fn free_data(&mut self, start: BlockNr, len: u64) -> Result {
+        self.sb.geo().check_range(start, len).map_err(|what| {
+            self.sb.corrupted(Place::Block(start), what)
+        })?;
+        let run = Run { start, len };
+        self.access(run)?;
+        self.frees.push(run)?;
+        Ok(())
+    }
+
+    /// Sets what will stand in the record of a joined inode. Cannot fail.
+    pub(crate) fn log_inode(&mut self, j: Joined, rec: InodeRecord) {
+        debug_assert_eq!(j.ino.get(), rec.ino.get());
+        match j.place {
+            RecordPlace::Buffer { index } => {
+                if let Some(r) = self.records.get_mut(index) {
+                    r.record = Some(rec);
+                }
+            }
+            RecordPlace::Shadow { index, offset } => {
+                let bytes = rec.as_bytes();
+                let target = self
+                    .shadows
+                    .get_mut(index)
+                    .and_then(|s| s.data.get_mut(offset..offset + bytes.len()));
+                if let Some(target) = target {
+                    target.copy_from_slice(bytes);
+                }
+            }
+        }
+    }
+
+    /// Publishes everything prepared since the last call and releases the tree locks. Cannot fail:
+    /// if the journal refuses a buffer it is aborted, and nothing of the transaction survives.
+    /// The caller still holds the extent locks of the inodes concerned.
+    pub(crate) fn apply(&mut self) {
+        let uuid = *self.sb.geo().uuid();
+        let mut sane = true;
+        for s in self.shadows.iter_mut() {
+            match core::mem::replace(&mut s.state, ShadowState::Gone) {
+                ShadowState::Live { buf, .. } => {
+                    node::seal(&mut s.data, &uuid);
+                    buf.update(&self.handle, |bytes| bytes.copy_from_slice(&s.data));
+                    buf.buffer().set_verified();
+                }
+                ShadowState::Freed { bh } => {
+                    // C7: revoked before the bit is cleared.
+                    sane &= self.handle.revoke(bh).is_ok();
+                    if s.id.kind == Kind::Refcount {
+                        self.sb.space().return_set_aside();
+                    }
+                }
+                ShadowState::Gone => {}
+            }
+        }
+        self.shadows.clear();
+        for take in self.takes.iter() {
+            sane &= self.change_bits(take.run, true);
+        }
+        self.takes.clear();
+        for &run in self.frees.iter() {
+            sane &= self.change_bits(run, false);
+        }
+        self.frees.clear();
+        self.groups.clear();
+        self.write_records(&uuid);
+        self.table = TableLock::None;
+        self.orphans = None;
+        self.refcount = None;
+        if !sane && !self.sb.journal().is_aborted() {
+            let _ = self
+                .sb
+                .corrupted(Place::Block(BlockNr::ZERO), "bitmap disagrees with the trees");
+        }
+    }
+
+    fn write_records(&mut self, uuid: &[u8; 16]) {
+        if self.records.is_empty() {
+            return;
+        }
+        let _records = self.sb.record_lock().write();
+        for r in self.records.iter() {
+            let Some(rec) = r.record.as_ref() else {
+                continue;
+            };
+            let bytes = rec.as_bytes();
+            r.buf.update(&self.handle, |block| {
+                if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
+                    target.copy_from_slice(bytes);
+                }
+                node::seal(block, uuid);
+            });
+        }
+        self.records.clear();
+    }
+
+    fn change_bits(&self, run: Run, set: bool) -> bool {
+        let alloc = self.sb.alloc();
+        let mut rest = run;
+        let mut ok = true;
+        while rest.len > 0 {
+            let n = alloc.in_group(rest);
+            let g = alloc.group_of(rest.start);
+            let part = Run {
+                start: rest.start,
+                len: n,
+            };
+            let Some(access) = self.groups.iter().find(|a| a.group() == g) else {
+                return false;
+            };
+            ok &= if set {
+                alloc.take(&self.handle, access, part)
+            } else {
+                alloc.free(&self.handle, access, part)
+            };
+            match advance(rest, n) {
+                Ok(r) => rest = r,
+                Err(_) => return false,
+            }
+        }
+        ok
+    }
+
+    /// Drops what has been prepared since the last apply, keeps the handle.
+    pub(crate) fn cancel(&mut self) {
+        self.shadows.clear();
+        self.records.clear();
+        self.groups.clear();
+        self.frees.clear();
+        while let Some(take) = self.takes.pop() {
+            self.untake(take);
+        }
+        self.table = TableLock::None;
+        self.orphans = None;
+        self.refcount = None;
+    }
+
+    /// Gives back what a step has claimed.
+    fn untake(&mut self, take: Take) {
+        if let For::Caller = take.what {
+            return;
+        }
+        self.sb.alloc().unclaim(take.run, true);
+        match take.what {
+            For::Caller | For::Data => {}
+            For::Node => self.space.left += take.run.len,
+            For::RefcountNode => self.sb.space().return_set_aside_promise(),
+        }
+    }
+
+    /// Ends the handle. Whatever was not applied is dropped. Not with guards of tree locks alive.
+    pub(crate) fn stop(mut self) -> Result {
+        self.cancel();
+        if self.sb.journal().is_aborted() {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    fn find(&self, block: BlockNr) -> Option<usize> {
+        self.shadows
+            .iter()
+            .position(|s| s.id.block == block && matches!(s.state, ShadowState::Live { .. }))
+    }
+}
+
+impl Drop for Trans<'_> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl NodeRead for Trans<'_> {
+    type Error = Error;
+
+    fn block_size(&self) -> usize {
+        self.sb.block_size() as usize
+    }
+
+    fn uuid(&self) -> &[u8; 16] {
+        self.sb.geo().uuid()
+    }
+
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        match self.find(id.block).and_then(|i| self.shadows.get(i)) {
+            Some(s) => Ok(f(&s.data)),
+            None => self.sb.reader().with_node(id, f),
+        }
+    }
+}
+
+impl NodeStore for Trans<'_> {
+    fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8]> {
+        let index = match self.find(id.block) {
+            Some(i) => i,
+            None => {
+                let bh = self.sb.reader().node(id)?;
+                let mut data = FVec::from_elem(0u8, self.block_size())?;
+                let buf = self.handle.write_access(bh)?;
+                data.copy_from_slice(buf.buffer().data());
+                self.shadows.push(Shadow {
+                    id,
+                    state: ShadowState::Live { buf, fresh: false },
+                    data,
+                })?;
+                self.shadows.len() - 1
+            }
+        };
+        let shadow = self.shadows.get_mut(index).ok_or(EIO)?;
+        Ok(&mut shadow.data)
+    }
+
+    fn alloc_node(&mut self, owner: Ino, kind: Kind, level: u8, near: BlockNr) -> Result<BlockNr> {
+        let mut data = FVec::from_elem(0u8, self.block_size())?;
+        self.takes.reserve(1)?;
+        self.shadows.reserve(1)?;
+        let what = if kind == Kind::Refcount {
+            // B2a: the growth of the refcount tree is paid from the set-aside.
+            self.sb.space().take_set_aside();
+            For::RefcountNode
+        } else {
+            if self.space.left == 0 {
+                pr_warn!("no block left for a node of kind {kind:?}\n");
+                return Err(ENOSPC);
+            }
+            self.space.left -= 1;
+            For::Node
+        };
+        let goal = (near != BlockNr::ZERO).then_some(near);
+        let run = match self.sb.alloc().claim(goal, 1) {
+            Ok(run) => run,
+            Err(e) => {
+                match what {
+                    For::RefcountNode => self.sb.space().return_set_aside_promise(),
+                    _ => self.space.left += 1,
+                }
+                return Err(e);
+            }
+        };
+        let take = Take { run, what };
+        let buf = match self.prepare_fresh(run) {
+            Ok(buf) => buf,
+            Err(e) => {
+                self.untake(take);
+                return Err(e);
+            }
+        };
+        let id = NodeId {
+            block: run.start,
+            owner,
+            kind,
+            level,
+        };
+        node::init(&mut data, &id, self.sb.geo().uuid());
+        self.takes.push(take)?;
+        self.shadows.push(Shadow {
+            id,
+            state: ShadowState::Live { buf, fresh: true },
+            data,
+        })?;
+        Ok(run.start)
+    }
+
+    fn free_node(&mut self, id: NodeId) -> Result<()> {
+        if let Some(i) = self.find(id.block) {
+            let shadow = self.shadows.get_mut(i).ok_or(EIO)?;
+            if let ShadowState::Live { fresh: true, .. } = shadow.state {
+                shadow.state = ShadowState::Gone;
+                if let Some(t) = self.takes.iter().position(|t| t.run.start == id.block) {
+                    if let Some(take) = self.takes.remove(t) {
+                        self.untake(take);
+                    }
+                }
+                return Ok(());
+            }
+        }
+        let run = Run {
+            start: id.block,
+            len: 1,
+        };
+        self.access(run)?;
+        self.frees.reserve(1)?;
+        let bh = self.sb.reader().node(id)?;
+        match self.find(id.block).and_then(|i| self.shadows.get_mut(i)) {
+            Some(shadow) => shadow.state = ShadowState::Freed { bh },
+            None => self.shadows.push(Shadow {
+                id,
+                state: ShadowState::Freed { bh },
+                data: FVec::new(),
+            })?,
+        }
+        self.frees.push(run)?;
+        Ok(())
+    }
+}
+
+impl Trans<'_> {
+    /// Write access to the group and create access to the block of a new node.
+    fn prepare_fresh(&mut self, run: Run) -> Result<JournaledBuffer> {
+        self.access(run)?;
+        self.handle.create_access(self.sb.dev().get(run.start)?)
+    }
+}
+
+fn advance(run: Run, n: u64) -> Result<Run> {
+    if n == 0 {
+        return Err(EFSCORRUPTED);
+    }
+    Ok(Run {
+        start: run.start.checked_add(n).ok_or(EFSCORRUPTED)?,
+        len: run.len.saturating_sub(n),
+    })
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The block device below a filesystem.
+//!
+//! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+
+use super::buffer_head::BufferHead;
+use crate::bindings;
+use kernel::error::{to_result, Result};
+
+/// An open block device whose soft block size has been set.
+///
+/// # Invariants
+///
+/// `ptr` is open for as long as the value lives, with block size `size`.
+#[derive(Clone, Copy)]
+pub struct BlockDev {
+    ptr: *mut bindings::block_device,
+    size: u32,
+}
+
+// SAFETY: A block device may be used by any task.
+unsafe impl Send for BlockDev {}
+// SAFETY: See above.
+unsafe impl Sync for BlockDev {}
+
+impl BlockDev {
+    /// Wraps an open device.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` stays open with block size `size` as long as the value or a copy of it lives.
+    pub unsafe fn from_raw(ptr: *mut bindings::block_device, size: u32) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self { ptr, size }
+    }
+
+    /// The C object.
+    pub fn as_ptr(&self) -> *mut bindings::block_device {
+        self.ptr
+    }
+
+    /// Block size, bytes.
+    pub fn block_size(&self) -> u32 {
+        self.size
+    }
+
+    /// Reads a block; see [`BufferHead::read`].
+    pub fn read(&self, block: u64) -> Result<BufferHead> {
+        // SAFETY: By the type invariant.
+        unsafe { BufferHead::read(self.ptr, block, self.size) }
+    }
+
+    /// The buffer of a block, not read; see [`BufferHead::get`].
+    pub fn get(&self, block: u64) -> Result<BufferHead> {
+        // SAFETY: By the type invariant.
+        unsafe { BufferHead::get(self.ptr, block, self.size) }
+    }
+
+    /// The buffer of a block if it is in memory; see [`BufferHead::find`].
+    pub fn find(&self, block: u64) -> Option<BufferHead> {
+        // SAFETY: By the type invariant.
+        unsafe { BufferHead::find(self.ptr, block, self.size) }
+    }
+
+    /// Flushes the volatile write cache of the device and waits.
+    pub fn flush(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::blkdev_issue_flush(self.ptr) })
+    }
+}
