@@ -5,4 +5,9 @@
 //! Shared with the user space tools: `core`, `zerocopy`, `crate::seam` and `crate::format` only.
 //! Pure code without locks or I/O; nothing here panics or loops on damaged input.
 
+pub mod btree;
+pub mod extent;
+mod node;
+pub mod refcount;
+mod runs;
 pub mod store;

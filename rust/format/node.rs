@@ -15,7 +15,7 @@ use super::types::{BlockNr, Ino, Kind};
 use super::value;
 use crate::seam::crc32c;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// `CALN` as the first four bytes of a node.

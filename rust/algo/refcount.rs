@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Reference counts of shared blocks: a tree of kind [`Kind::Refcount`](crate::format::Kind),
+//! keyed by physical block. Counts of two and more are stored; what no record covers counts one.
+//!
+//! Every function that changes the tree is one bounded step: at most [`EDITS`] tree edits and at
+//! most [`INSERTS`] more records.
+
+use super::btree::Tree;
+use super::runs::{self, Run};
+use super::store::{NodeRead, NodeStore, TreeError};
+use crate::format::types::BlockNr;
+
+/// Tree edits (of `edit_nodes(height)` nodes each) that one call makes at most.
+pub const EDITS: u32 = 4;
+/// Records that one call adds at most.
+pub const INSERTS: u64 = 2;
+/// Bytes of a count's value.
+pub const RECORD_SIZE: usize = 8;
+
+/// Blocks that are shared alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Count {
+    len: u32,
+    count: u32,
+}
+
+impl Run for Count {
+    type Bytes = [u8; RECORD_SIZE];
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (len, count) = bytes.split_first_chunk()?;
+        let count = u32::from_le_bytes(count.try_into().ok()?);
+        (count >= 2).then_some(Self {
+            len: u32::from_le_bytes(*len),
+            count,
+        })
+    }
+
+    fn encode(&self) -> Self::Bytes {
+        let mut bytes = [0; RECORD_SIZE];
+        let fields = self
+            .len
+            .to_le_bytes()
+            .into_iter()
+            .chain(self.count.to_le_bytes());
+        bytes
+            .iter_mut()
+            .zip(fields)
+            .for_each(|(byte, field)| *byte = field);
+        bytes
+    }
+
+    fn len(&self) -> u64 {
+        u64::from(self.len)
+    }
+
+    fn take(&self, len: u64) -> Self {
+        Self {
+            len: u32::try_from(len).unwrap_or(self.len).min(self.len),
+            ..*self
+        }
+    }
+
+    fn skip(&self, len: u64) -> Self {
+        let skip = u32::try_from(len).unwrap_or(self.len).min(self.len);
+        Self {
+            len: self.len.saturating_sub(skip),
+            ..*self
+        }
+    }
+
+    fn join(&self, next: &Self) -> Option<Self> {
+        let len = self.len.checked_add(next.len)?;
+        (self.count == next.count).then_some(Self { len, ..*self })
+    }
+}
+
+/// A range of equal count: its record if it has one, and its end.
+struct Shared {
+    record: Option<(u64, Count, u64)>,
+    end: u64,
+}
+
+impl Shared {
+    fn find<S: NodeRead>(t: &Tree, s: &S, phys: u64) -> Result<Self, S::Error> {
+        let record = runs::before::<S, Count>(t, s, phys)?.filter(|(_, _, end)| *end > phys);
+        let end = match record {
+            Some((_, _, end)) => end,
+            None => runs::after::<S, Count>(t, s, phys)?.map_or(u64::MAX, |(start, _, _)| start),
+        };
+        Ok(Self { record, end })
+    }
+
+    fn count(&self) -> u32 {
+        self.record.map_or(1, |(_, count, _)| count.count)
+    }
+
+    /// How many blocks from `phys` on are alike, up to `len` and to what one record can hold.
+    fn run(&self, phys: BlockNr, len: u64) -> u64 {
+        self.end
+            .saturating_sub(phys.get())
+            .min(len)
+            .min(u64::from(u32::MAX))
+    }
+
+    /// Gives the `len` blocks from `phys` on another count.
+    fn set<S: NodeStore>(
+        &self,
+        t: &mut Tree,
+        s: &mut S,
+        phys: BlockNr,
+        len: u64,
+        count: u32,
+    ) -> Result<(), S::Error> {
+        let (start, end) = (phys.get(), phys.get().saturating_add(len));
+        if let Some(record) = self.record {
+            runs::carve(t, s, record, start, end)?;
+        }
+        if count < 2 {
+            return Ok(());
+        }
+        let len = u32::try_from(len).map_err(|_| TreeError::TooBig)?;
+        runs::insert(t, s, start, Count { len, count })
+    }
+}
+
+/// The count (1 or more) of the block `phys` and how many blocks from there on, of `len`, have the
+/// same.
+pub fn lookup<S: NodeRead>(
+    t: &Tree,
+    s: &S,
+    phys: BlockNr,
+    len: u64,
+) -> Result<(u32, u64), S::Error> {
+    let shared = Shared::find(t, s, phys.get())?;
+    Ok((shared.count(), shared.run(phys, len)))
+}
+
+/// Counts one more reference on the first blocks of the range; returns how many. Callers loop.
+/// Fails with [`TreeError::TooBig`] at 2^32 - 1 references.
+pub fn increase_step<S: NodeStore>(
+    t: &mut Tree,
+    s: &mut S,
+    phys: BlockNr,
+    len: u64,
+) -> Result<u64, S::Error> {
+    let shared = Shared::find(t, s, phys.get())?;
+    let run = shared.run(phys, len);
+    if run > 0 {
+        let count = shared.count().checked_add(1).ok_or(TreeError::TooBig)?;
+        shared.set(t, s, phys, run, count)?;
+    }
+    Ok(run)
+}
+
+/// Drops one reference on the first blocks of the range; returns how many, and whether that was
+/// the last one, so that they are free now. Callers loop.
+pub fn decrease_step<S: NodeStore>(
+    t: &mut Tree,
+    s: &mut S,
+    phys: BlockNr,
+    len: u64,
+) -> Result<(u64, bool), S::Error> {
+    let shared = Shared::find(t, s, phys.get())?;
+    let run = shared.run(phys, len);
+    if run == 0 || shared.record.is_none() {
+        return Ok((run, true));
+    }
+    shared.set(t, s, phys, run, shared.count().saturating_sub(1))?;
+    Ok((run, false))
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Trees whose records are ranges: what extents and reference counts have in common.
+
+use super::btree::Tree;
+use super::store::{NodeRead, NodeStore, TreeError};
+use crate::format::types::BlockNr;
+
+/// A record's value that stands for the keys from its own key on.
+pub(super) trait Run: Copy {
+    /// Bytes of the value.
+    type Bytes: AsRef<[u8]>;
+
+    /// Reads a value.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+    /// Writes it.
+    fn encode(&self) -> Self::Bytes;
+    /// Keys covered, at least 1.
+    fn len(&self) -> u64;
+    /// The same, covering the first `len` keys only.
+    fn take(&self, len: u64) -> Self;
+    /// The same without the first `len` keys.
+    fn skip(&self, len: u64) -> Self;
+    /// Both as one, if `next`, which follows directly, continues this run.
+    fn join(&self, next: &Self) -> Option<Self>;
+}
+
+/// A damaged record: the tree cannot tell the block any more, the caller names the inode.
+pub(super) const fn bad(what: &'static str) -> TreeError {
+    TreeError::Corrupt {
+        block: BlockNr::ZERO,
+        what,
+    }
+}
+
+fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), TreeError> {
+    let run = R::decode(bytes).ok_or(bad("tree: range of a wrong size"))?;
+    match key.checked_add(run.len()) {
+        Some(end) if end > key => Ok((key, run, end)),
+        _ => Err(bad("tree: empty or endless range")),
+    }
+}
+
+/// The last run that starts at or before `key`: start, run, end.
+pub(super) fn before<S: NodeRead, R: Run>(
+    t: &Tree,
+    s: &S,
+    key: u64,
+) -> Result<Option<(u64, R, u64)>, S::Error> {
+    Ok(t.floor_with(s, key, decode)?.transpose()?)
+}
+
+/// The first run that starts at or after `key`: start, run, end.
+pub(super) fn after<S: NodeRead, R: Run>(
+    t: &Tree,
+    s: &S,
+    key: u64,
+) -> Result<Option<(u64, R, u64)>, S::Error> {
+    Ok(t.ceil_with(s, key, decode)?.transpose()?)
+}
+
+/// Cuts `[start, end)` out of the run at `key`, which contains it.
+pub(super) fn carve<S: NodeStore, R: Run>(
+    t: &mut Tree,
+    s: &mut S,
+    (key, run, run_end): (u64, R, u64),
+    start: u64,
+    end: u64,
+) -> Result<(), S::Error> {
+    let outside = bad("tree: cut outside the range");
+    let head = start.checked_sub(key).ok_or(outside)?;
+    let tail = run_end.checked_sub(end).ok_or(outside)?;
+    let rest = run.skip(run.len().saturating_sub(tail));
+    match (head, tail) {
+        (0, 0) => t.remove(s, key),
+        (0, _) => t.rekey(s, key, end, rest.encode().as_ref()),
+        (_, 0) => t.replace(s, key, run.take(head).encode().as_ref()),
+        _ => {
+            t.replace(s, key, run.take(head).encode().as_ref())?;
+            t.insert(s, end, rest.encode().as_ref())
+        }
+    }
+}
+
+/// Puts a run into a gap, as one with its neighbours where it continues them.
+pub(super) fn insert<S: NodeStore, R: Run>(
+    t: &mut Tree,
+    s: &mut S,
+    key: u64,
+    run: R,
+) -> Result<(), S::Error> {
+    let end = key.checked_add(run.len()).filter(|end| *end > key);
+    let end = end.ok_or(bad("tree: empty or endless range"))?;
+    let left = before::<S, R>(t, s, key)?;
+    let right = after::<S, R>(t, s, key)?;
+    let overlap = left.is_some_and(|(_, _, left_end)| left_end > key)
+        || right.is_some_and(|(start, _, _)| start < end);
+    if overlap {
+        return Err(bad("tree: range is taken").into());
+    }
+    let mut run = run;
+    let right = right.filter(|(start, _, _)| *start == end);
+    let right = right.and_then(|(start, next, _)| Some((start, run.join(&next)?)));
+    if let Some((_, joined)) = right {
+        run = joined;
+    }
+    let left = left.filter(|(_, _, left_end)| *left_end == key);
+    let left = left.and_then(|(start, before, _)| Some((start, before.join(&run)?)));
+    match (left, right) {
+        (Some((start, joined)), None) => t.replace(s, start, joined.encode().as_ref()),
+        (Some((start, joined)), Some((gone, _))) => {
+            t.remove(s, gone)?;
+            t.replace(s, start, joined.encode().as_ref())
+        }
+        (None, Some((old, _))) => t.rekey(s, old, key, run.encode().as_ref()),
+        (None, None) => t.insert(s, key, run.encode().as_ref()),
+    }
+}
