@@ -4,17 +4,23 @@
 //!
 //! One C concept a file. Nothing here knows calf: each file can go when upstream grows its like.
 
+pub(crate) mod address_space;
 pub(crate) mod attr;
 pub(crate) mod buffer_head;
 pub(crate) mod dentry;
 pub(crate) mod dir_ops;
+pub(crate) mod file_ops;
+pub(crate) mod folio;
 pub(crate) mod fs;
 pub(crate) mod fs_context;
 pub(crate) mod icache;
 pub(crate) mod idmap;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
+pub(crate) mod iomap;
+pub(crate) mod iomap_writeback;
 pub(crate) mod jbd2;
+pub(crate) mod kiocb;
 pub(crate) mod log;
 pub(crate) mod memalloc;
 pub(crate) mod registration;
@@ -22,6 +28,7 @@ pub(crate) mod rwsem;
 pub(crate) mod statfs;
 pub(crate) mod super_block;
 pub(crate) mod super_ops;
+pub(crate) mod workqueue;
 
 pub(crate) use dentry::Dentry;
 pub(crate) use fs::FileSystem;

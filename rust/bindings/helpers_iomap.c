@@ -150,9 +150,15 @@ ssize_t calf_generic_write_sync(struct kiocb *iocb, ssize_t count)
 	return generic_write_sync(iocb, count);
 }
 
-void calf_vm_desc_set_ops(struct vm_area_desc *desc, const struct vm_operations_struct *ops)
+void calf_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops)
 {
+	file_accessed(desc->file);
 	desc->vm_ops = ops;
+}
+
+void calf_file_set_odirect(struct file *file)
+{
+	file->f_mode |= FMODE_CAN_ODIRECT;
 }
 
 struct inode *calf_vmf_inode(struct vm_fault *vmf)

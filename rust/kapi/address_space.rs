@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page cache of a file: address space operations of an iomap filesystem.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+
+use super::folio::{Folio, Readahead};
+use super::fs::FileSystem;
+use super::inode::{Inode, InvalidateLock};
+use super::iomap_writeback::{writepages, WritebackOps};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// What differs between iomap filesystems; the rest of the table is iomap's (C-AOPS).
+pub trait AddressSpaceOps: Sized + 'static {
+    /// The filesystem.
+    type Fs: FileSystem;
+    /// How dirty folios are written.
+    type Writeback: WritebackOps<Fs = Self::Fs>;
+
+    /// Reads a folio; unlocks it in the end.
+    fn read_folio(folio: &Folio<Self::Fs>);
+
+    /// Reads ahead.
+    fn readahead(rac: Readahead<'_, Self::Fs>);
+}
+
+struct Table<T: AddressSpaceOps>(PhantomData<T>);
+
+impl<T: AddressSpaceOps> Table<T> {
+    /// # Safety
+    ///
+    /// Called as `address_space_operations::read_folio` for an inode of `T::Fs`.
+    unsafe extern "C" fn read_folio(
+        _file: *mut bindings::file,
+        folio: *mut bindings::folio,
+    ) -> c_int {
+        // SAFETY: The folio is locked and of an inode of `T::Fs`.
+        T::read_folio(unsafe { Folio::from_raw(folio) });
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called as `address_space_operations::readahead` for an inode of `T::Fs`.
+    unsafe extern "C" fn readahead(rac: *mut bindings::readahead_control) {
+        // SAFETY: The request is valid and for an inode of `T::Fs`.
+        T::readahead(unsafe { Readahead::from_raw(rac) })
+    }
+
+    /// # Safety
+    ///
+    /// Called as `address_space_operations::writepages` for an inode of `T::Fs`.
+    unsafe extern "C" fn writepages(
+        mapping: *mut bindings::address_space,
+        wbc: *mut bindings::writeback_control,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { writepages::<T::Writeback>(mapping, wbc) }
+    }
+
+    const OPS: bindings::address_space_operations = bindings::address_space_operations {
+        read_folio: Some(Self::read_folio),
+        readahead: Some(Self::readahead),
+        writepages: Some(Self::writepages),
+        dirty_folio: Some(bindings::iomap_dirty_folio),
+        release_folio: Some(bindings::iomap_release_folio),
+        invalidate_folio: Some(bindings::iomap_invalidate_folio),
+        is_partially_uptodate: Some(bindings::iomap_is_partially_uptodate),
+        migrate_folio: Some(bindings::filemap_migrate_folio),
+        error_remove_folio: Some(bindings::generic_error_remove_folio),
+        ..pin_init::zeroed()
+    };
+}
+
+/// A table of address space operations.
+pub struct AopsRef<F: FileSystem>(&'static bindings::address_space_operations, PhantomData<F>);
+
+/// Builds the table.
+pub const fn table<T: AddressSpaceOps>() -> AopsRef<T::Fs> {
+    AopsRef(&Table::<T>::OPS, PhantomData)
+}
+
+impl<F: FileSystem> AopsRef<F> {
+    /// Installs the table in an inode that is being set up, with large folios (C-LARGE-FOLIO).
+    pub fn install(&self, inode: &Inode<F>) {
+        let mapping = inode.mapping();
+        // SAFETY: The inode is not visible yet; the table is static.
+        unsafe { (*mapping).a_ops = self.0 };
+        // SAFETY: As above.
+        unsafe { bindings::calf_mapping_set_large_folios(mapping) }
+    }
+}
+
+impl<F: FileSystem> Inode<F> {
+    /// `filemap_write_and_wait_range`, bytes, `end` inclusive. Not under a folio lock, an extent
+    /// lock or a handle.
+    pub fn write_and_wait(&self, start: u64, end: u64) -> Result {
+        // CAST: offsets are below `i64::MAX`.
+        let end = end.min(i64::MAX as u64) as i64;
+        // SAFETY: The inode is valid.
+        to_result(unsafe {
+            bindings::filemap_write_and_wait_range(self.mapping(), start as i64, end)
+        })
+    }
+
+    /// `filemap_flush`: starts writing all dirty folios without waiting.
+    pub fn start_writeback(&self) -> Result {
+        // SAFETY: The inode is valid.
+        to_result(unsafe { bindings::filemap_flush(self.mapping()) })
+    }
+
+    /// `truncate_setsize`: sets the size and cuts the page cache. `i_rwsem` is held as well.
+    pub fn truncate_setsize(&self, _held: &InvalidateLock<'_, F>, size: u64) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::truncate_setsize(self.as_ptr(), size as i64) }
+    }
+
+    /// `truncate_pagecache_range`: drops cached data of whole pages, zeroes the rest; bytes,
+    /// `end` inclusive.
+    pub fn truncate_pagecache_range(&self, start: u64, end: u64) {
+        // CAST: offsets are below `i64::MAX`, which also stands for "all".
+        let end = end.min(i64::MAX as u64) as i64;
+        // SAFETY: The inode is valid.
+        unsafe { bindings::truncate_pagecache_range(self.as_ptr(), start as i64, end) }
+    }
+}
