@@ -13,7 +13,6 @@
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
 
-static const u64 CALF_CONST_IOMAP_NULL_ADDR = IOMAP_NULL_ADDR;
 static const int CALF_CONST_IOCB_DIRECT = (__force int)IOCB_DIRECT;
 static const int CALF_CONST_IOCB_NOWAIT = (__force int)IOCB_NOWAIT;
 static const int CALF_CONST_IOCB_APPEND = (__force int)IOCB_APPEND;

@@ -9,7 +9,7 @@ use super::inode::Inode;
 use super::kiocb::{File, IovIter, Kiocb, VmFault};
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::error::from_result;
+use kernel::error::{from_result, VTABLE_DEFAULT_ERROR};
 use kernel::prelude::*;
 
 /// Origin of a seek.
@@ -248,7 +248,7 @@ impl<T: FileOperations> Table<T> {
         } else {
             None
         },
-        setlease: Some(bindings::generic_setlease),
+        setlease: Some(bindings::calf_setlease),
         ..pin_init::zeroed()
     };
 }

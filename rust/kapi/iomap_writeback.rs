@@ -110,13 +110,7 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
     ) -> Result<usize> {
         // SAFETY: The context is valid, the folio is locked.
         let ret = unsafe {
-            bindings::iomap_add_to_ioend(
-                self.ptr,
-                folio.as_ptr(),
-                pos as i64,
-                end_pos as i64,
-                len,
-            )
+            bindings::iomap_add_to_ioend(self.ptr, folio.as_ptr(), pos as i64, end_pos as i64, len)
         };
         super::kiocb::count(ret)
     }

@@ -7,7 +7,7 @@
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::prelude::*;
-use kernel::str::{CStr, CStrExt as _};
+use kernel::str::CStr;
 
 /// A workqueue that makes progress when memory is short (`WQ_MEM_RECLAIM`).
 ///

@@ -13,6 +13,9 @@
 use crate::bindings;
 use core::num::NonZeroU64;
 
+/// `IOMAP_NULL_ADDR`, whose C value `-1ULL` bindgen takes for an `i32`.
+const NULL_ADDR: u64 = u64::MAX;
+
 /// A non-empty byte range of a file that ends at or below `i64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -442,11 +445,7 @@ impl From<SeekMap> for Mapping {
         Self::plain(match m {
             SeekMap::Hole(span) => Side::hole(span),
             // The seek code never looks at the address.
-            SeekMap::Unwritten(span) => Side::new(
-                Kind::Unwritten(bindings::CALF_CONST_IOMAP_NULL_ADDR),
-                span,
-                0,
-            ),
+            SeekMap::Unwritten(span) => Side::new(Kind::Unwritten(NULL_ADDR), span, 0),
             SeekMap::Data(run) => Side::mapped(run, 0),
         })
     }
@@ -486,7 +485,7 @@ impl<M> Answer<M> {
 }
 
 fn side(s: Side, cookie: u64, extra: u32, bdev: *mut bindings::block_device) -> bindings::iomap {
-    let null = bindings::CALF_CONST_IOMAP_NULL_ADDR;
+    let null = NULL_ADDR;
     let (ty, addr) = match s.kind {
         Kind::Hole => (bindings::IOMAP_HOLE, null),
         Kind::Delalloc => (bindings::IOMAP_DELALLOC, null),
@@ -526,7 +525,7 @@ fn lab_side(s: LabSide, cookie: u64, bdev: *mut bindings::block_device) -> bindi
 
 /// The C form of an answer: destination, and source if there is one. Every field is set, so that
 /// nothing of an earlier mapping survives (C-MAP-INIT, C-WB-FRESH).
-pub(super) fn fill<M: Into<Mapping>>(
+pub(in crate::kapi) fn fill<M: Into<Mapping>>(
     answer: Answer<M>,
     bdev: *mut bindings::block_device,
 ) -> (bindings::iomap, Option<bindings::iomap>) {

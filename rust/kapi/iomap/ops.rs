@@ -9,6 +9,7 @@ use crate::bindings;
 use crate::kapi::fs::FileSystem;
 use crate::kapi::inode::{Inode, InvalidateLock};
 use core::marker::PhantomData;
+use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::prelude::*;
 
 /// `IOMAP_*` flags of a request.
@@ -142,7 +143,10 @@ impl Done<'_> {
             )
         };
         let bs = inode.sb().block_size();
-        let end = self.pos.checked_add(self.len)?.checked_next_multiple_of(bs)?;
+        let end = self
+            .pos
+            .checked_add(self.len)?
+            .checked_next_multiple_of(bs)?;
         (start < end).then_some((start, end))
     }
 }
