@@ -5,8 +5,10 @@
 //! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h),
 //! [`include/linux/fs_parser.h`](srctree/include/linux/fs_parser.h)
 
+use super::block_dev::BlockDev;
 use super::fs::FileSystem;
 use super::inode::Inode;
+use super::jbd2::Journal;
 use super::super_block::SuperBlock;
 use super::super_ops::{drop_sb_data, SuperOps, SuperOpsTable};
 use crate::bindings;
@@ -196,15 +198,30 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
         unsafe { bindings::calf_bdev_read_only(self.bdev()) }
     }
 
+    /// Smallest block size the device can do, bytes.
+    pub fn min_block_size(&self) -> u32 {
+        // SAFETY: The device is open.
+        unsafe { bindings::calf_bdev_logical_block_size(self.bdev()) }
+    }
+
     /// Makes the device's buffers `size` bytes large. Fails if the device or the page size
-    /// forbids it.
-    pub fn set_block_size(&self, size: u32) -> Result {
-        let size = i32::try_from(size).map_err(|_| EINVAL)?;
+    /// forbids it. The device handle of an earlier call must not be used any more.
+    pub fn set_block_size(&self, size: u32) -> Result<BlockDev> {
+        let int = i32::try_from(size).map_err(|_| EINVAL)?;
         // SAFETY: The superblock is valid, its device is open and has no buffers in use.
-        if unsafe { bindings::sb_set_blocksize(self.sb, size) } == 0 {
+        if unsafe { bindings::sb_set_blocksize(self.sb, int) } == 0 {
             return Err(EINVAL);
         }
-        Ok(())
+        // SAFETY: The device stays open until the data of the superblock has been dropped; it is
+        // the filesystem that copies go into. See [`NewSuper::install`].
+        Ok(unsafe { BlockDev::from_raw(self.bdev(), size) })
+    }
+
+    /// Opens the journal in the region of `len` blocks from `start` on `dev`; it must go into
+    /// the filesystem's data or be dropped.
+    pub fn open_journal(&self, dev: &BlockDev, start: u64, len: u32) -> Result<Journal> {
+        // SAFETY: The device stays open until the data of the superblock has been dropped.
+        unsafe { Journal::open(dev, start, len) }
     }
 
     /// Installs the filesystem's data, the operations and the constants.

@@ -231,6 +231,12 @@ impl<T: FileSystem> Drop for NascentInode<T> {
     }
 }
 
+/// A number that is not to be guessed, for inode generations.
+pub fn random_u32() -> u32 {
+    // SAFETY: Callable from any context.
+    unsafe { bindings::get_random_u32() }
+}
+
 impl<T: FileSystem> Inode<T> {
     /// Is this an inode whose reading or making failed?
     pub fn is_bad(&self) -> bool {

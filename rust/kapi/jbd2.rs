@@ -10,12 +10,14 @@
 //!
 //! C header: [`include/linux/jbd2.h`](srctree/include/linux/jbd2.h)
 
+use super::block_dev::BlockDev;
 use super::buffer_head::BufferHead;
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::error::code::{EBUSY, EIO, EROFS};
+use kernel::error::code::{EBUSY, EINVAL, EIO, EROFS};
 use kernel::error::{from_err_ptr, to_result, Result};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel::types::NotThreadSafe;
 
 /// A transaction id. Compared with wrap-around.
@@ -25,9 +27,12 @@ pub type Tid = u32;
 ///
 /// # Invariants
 ///
-/// `ptr` is a live journal that we own; it is destroyed in [`Journal::destroy`] or on drop.
+/// `ptr` is a live journal that we own; it is destroyed on drop: what is left is committed and
+/// written home, and the commit thread ends (D5).
 pub struct Journal {
     ptr: NonNull<bindings::journal_t>,
+    /// Hears of commits; dropped after the journal has been destroyed.
+    target: Option<Arc<dyn CommitCallback + Send>>,
 }
 
 // SAFETY: jbd2 does its own locking.
@@ -62,28 +67,26 @@ unsafe extern "C" fn commit_callback<T: CommitCallback>(
 }
 
 impl Journal {
-    /// Opens the journal region of `len` blocks at block `start` of `bdev`; nothing is read yet.
+    /// Opens the journal region of `len` blocks at block `start` of `dev`.
     ///
     /// Barriers are switched on here: jbd2 starts without them (C8).
     ///
+    /// The superblock of the journal is read, nothing else. Errors: what jbd2 finds wrong with it.
+    ///
     /// # Safety
     ///
-    /// `bdev` is open with block size `block_size` and outlives the journal.
-    pub unsafe fn open(
-        bdev: *mut bindings::block_device,
-        start: u64,
-        len: u32,
-        block_size: u32,
-    ) -> Result<Self> {
+    /// The device stays open until the journal is dropped.
+    pub(super) unsafe fn open(dev: &BlockDev, start: u64, len: u32) -> Result<Self> {
+        let len = i32::try_from(len).map_err(|_| EINVAL)?;
+        let size = i32::try_from(dev.block_size()).map_err(|_| EINVAL)?;
+        let bdev = dev.as_ptr();
         // SAFETY: By the safety requirements.
-        let ptr = unsafe {
-            bindings::jbd2_journal_init_dev(bdev, bdev, start, len as i32, block_size as i32)
-        };
+        let ptr = unsafe { bindings::jbd2_journal_init_dev(bdev, bdev, start, len, size) };
         let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(EIO)?;
         // SAFETY: Just made.
         unsafe { bindings::calf_jbd2_set_barrier(ptr.as_ptr()) };
         // INVARIANT: We own the new journal.
-        Ok(Self { ptr })
+        Ok(Self { ptr, target: None })
     }
 
     fn as_ptr(&self) -> *mut bindings::journal_t {
@@ -102,28 +105,19 @@ impl Journal {
         to_result(unsafe { bindings::jbd2_journal_load(self.as_ptr()) })
     }
 
-    /// Sets the object that hears of every commit.
-    ///
-    /// # Safety
-    ///
-    /// `target` stays where it is and outlives the journal.
-    pub unsafe fn set_callback<T: CommitCallback>(&self, target: *const T) {
+    /// Sets the object that hears of every commit. Before [`Journal::load`].
+    pub fn set_callback<T: CommitCallback + Send + 'static>(&mut self, target: Arc<T>) {
+        let raw = core::ptr::from_ref::<T>(&target);
+        // The object lives until the journal is destroyed.
+        self.target = Some(target);
         // SAFETY: By the type invariant; `commit_callback::<T>` reads back what is stored here.
         unsafe {
             bindings::calf_jbd2_set_callback(
                 self.as_ptr(),
-                target.cast_mut().cast(),
+                raw.cast_mut().cast(),
                 Some(commit_callback::<T>),
             )
         }
-    }
-
-    /// Commits what is left, writes all home, stops the commit thread and frees the journal (D5).
-    pub fn destroy(self) -> Result {
-        let ptr = self.as_ptr();
-        core::mem::forget(self);
-        // SAFETY: We owned the journal and have given it up.
-        to_result(unsafe { bindings::jbd2_journal_destroy(ptr) })
     }
 
     /// Starts a handle for at most `credits` changed blocks and `revokes` freed metadata blocks.

@@ -58,3 +58,9 @@ pub fn nofail<T, E>(mut f: impl FnMut() -> Result<T, E>) -> T {
         unsafe { bindings::calf_retry_wait() }
     }
 }
+
+/// Sleeps for one tick, for loops that wait for memory.
+pub fn wait_a_tick() {
+    // SAFETY: The caller may sleep.
+    unsafe { bindings::calf_retry_wait() }
+}
