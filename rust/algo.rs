@@ -5,9 +5,13 @@
 //! Shared with the user space tools: `core`, `zerocopy`, `crate::seam` and `crate::format` only.
 //! Pure code without locks or I/O; nothing here panics or loops on damaged input.
 
+pub mod bitmap;
 pub mod btree;
+pub mod counted;
 pub mod extent;
 mod node;
+pub mod rangemap;
 pub mod refcount;
 mod runs;
+pub mod staging;
 pub mod store;

@@ -79,9 +79,9 @@ impl Entry {
     /// The claimed block of file block `fblk`.
     pub fn phys_at(&self, fblk: u64) -> Option<BlockNr> {
         match self.state {
-            State::Claimed(first) if (self.start..self.end).contains(&fblk) => {
-                Some(BlockNr::new(first.get().wrapping_add(fblk.wrapping_sub(self.start))))
-            }
+            State::Claimed(first) if (self.start..self.end).contains(&fblk) => Some(BlockNr::new(
+                first.get().wrapping_add(fblk.wrapping_sub(self.start)),
+            )),
             _ => None,
         }
     }
@@ -523,7 +523,9 @@ mod tests {
             }
             let mut reserved = 0;
             for (i, m) in model.iter().enumerate() {
-                let got = s.find(i as u64).and_then(|e| e.clip(i as u64, i as u64 + 1));
+                let got = s
+                    .find(i as u64)
+                    .and_then(|e| e.clip(i as u64, i as u64 + 1));
                 assert_eq!(got.map(|e| e.state), *m, "round {round} block {i}");
                 reserved += u64::from(*m == Some(State::Reserved));
             }
