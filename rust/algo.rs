@@ -8,6 +8,7 @@
 pub mod bitmap;
 pub mod btree;
 pub mod counted;
+pub mod dir;
 pub mod extent;
 mod node;
 pub mod rangemap;
@@ -15,3 +16,4 @@ pub mod refcount;
 mod runs;
 pub mod staging;
 pub mod store;
+pub mod symlink;

@@ -6,6 +6,7 @@
 //! panics on any input; a structure that does not hold gets a reason as `&'static str`.
 
 pub mod node;
+pub mod siphash;
 pub mod types;
 pub mod value;
 
