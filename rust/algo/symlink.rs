@@ -20,6 +20,10 @@ pub const CHUNK: usize = 256;
 /// The most chunks of a target.
 pub const MAX_CHUNKS: usize = TARGET_MAX.div_ceil(CHUNK);
 
+/// The most nodes that a target fills: a leaf of the smallest size takes three chunks, and the
+/// inline root five children.
+pub const MAX_NODES: u64 = 8;
+
 /// Stores `target` in the empty tree `t`.
 pub fn write<S: NodeStore>(t: &mut Tree, s: &mut S, target: &[u8]) -> Result<(), S::Error> {
     if target.is_empty() || target.len() > TARGET_MAX {
