@@ -90,9 +90,10 @@ impl<T: FileSystem> DirOps<T> {
         Self(DirOpsVTable::<O>::build(), PhantomData)
     }
 
-    /// The C table, for `i_fop`.
-    pub fn as_ptr(&self) -> *const bindings::file_operations {
-        self.0
+    /// Installs the table in an inode that is being set up.
+    pub fn install(&self, inode: &Inode<T>) {
+        // SAFETY: The inode is not visible yet; the table is static.
+        unsafe { (*inode.as_ptr()).__bindgen_anon_3.i_fop = self.0 };
     }
 }
 

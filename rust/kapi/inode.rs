@@ -245,6 +245,12 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::calf_inode_is_sync(self.as_ptr()) }
     }
 
+    /// Synchronous directory or mount (`IS_DIRSYNC`)?
+    pub fn is_dirsync(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::calf_inode_is_dirsync(self.as_ptr()) }
+    }
+
     /// `i_mapping`.
     pub fn mapping(&self) -> *mut bindings::address_space {
         // SAFETY: Constant for inodes of a disk filesystem.

@@ -191,9 +191,10 @@ impl<T: FileSystem> InodeOps<T> {
         Self(InodeOpsVTable::<O>::build(), PhantomData)
     }
 
-    /// The C table, for `i_op`.
-    pub fn as_ptr(&self) -> *const bindings::inode_operations {
-        self.0
+    /// Installs the table in an inode that is being set up.
+    pub fn install(&self, inode: &Inode<T>) {
+        // SAFETY: The inode is not visible yet; the table is static.
+        unsafe { (*inode.as_ptr()).i_op = self.0 };
     }
 }
 

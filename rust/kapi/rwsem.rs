@@ -7,6 +7,7 @@
 use crate::bindings;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
+use kernel::ffi::c_int;
 use kernel::str::{CStr, CStrExt as _};
 use kernel::sync::LockClassKey;
 use kernel::types::{NotThreadSafe, Opaque};
@@ -79,10 +80,10 @@ impl<T> RwSem<T> {
         }
     }
 
-    /// Like [`RwSem::write`] for the second lock of the same class (lockdep subclass 1).
-    pub fn write_nested(&self) -> WriteGuard<'_, T> {
+    /// Like [`RwSem::write`] for a further lock of the same class, with a lockdep subclass below 8.
+    pub fn write_nested(&self, subclass: u8) -> WriteGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.
-        unsafe { bindings::calf_down_write_nested(self.sem.get(), 1) };
+        unsafe { bindings::calf_down_write_nested(self.sem.get(), c_int::from(subclass)) };
         WriteGuard {
             lock: self,
             _task: NotThreadSafe,
