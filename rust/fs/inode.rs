@@ -267,10 +267,12 @@ impl ExtLock {
         })
     }
 
-    fn write_nested(&self) -> ExtWrite<'_> {
+    /// Waits for an exclusive hold when the caller has `nth` (at most 7) extent locks already. The
+    /// order is that of the addresses (D6).
+    pub(super) fn write_nth(&self, nth: u8) -> ExtWrite<'_> {
         let nofs = NofsScope::enter();
         ExtWrite {
-            guard: self.sem.write_nested(),
+            guard: self.sem.write_nested(nth),
             _nofs: nofs,
         }
     }
@@ -282,11 +284,11 @@ pub(crate) fn write_pair<'a>(a: &'a Inode, b: &'a Inode) -> (ExtWrite<'a>, ExtWr
     debug_assert!(!core::ptr::eq(a, b));
     if core::ptr::from_ref(a).addr() < core::ptr::from_ref(b).addr() {
         let first = a.data().ext.write();
-        let second = b.data().ext.write_nested();
+        let second = b.data().ext.write_nth(1);
         (first, second)
     } else {
         let first = b.data().ext.write();
-        let second = a.data().ext.write_nested();
+        let second = a.data().ext.write_nth(1);
         (second, first)
     }
 }

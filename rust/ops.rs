@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The VFS tables: what the kernel calls, translated for [`crate::fs`].
+
+mod dir;
+mod inode;
+mod namei;
+mod symlink;
+
+use crate::fs::Inode;
+
+/// Gives an inode that is being set up the tables of its type.
+pub(crate) fn set_inode_ops(inode: &Inode) {
+    if inode.is_dir() {
+        namei::DIR_IOPS.install(inode);
+        dir::DIR_FOPS.install(inode);
+    } else if inode.is_lnk() {
+        symlink::SYMLINK_IOPS.install(inode);
+    } else if inode.is_reg() {
+        inode::FILE_IOPS.install(inode);
+    } else {
+        // `init_special_inode` has set the file operations.
+        inode::SPECIAL_IOPS.install(inode);
+    }
+}

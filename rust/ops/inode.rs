@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes, and the inode operations of everything that is not a directory.
+
+use kernel::error::Result;
+use kernel::prelude::vtable;
+
+use crate::fs::{self, Calf, Inode};
+use crate::kapi::attr::{Attr, Stat};
+use crate::kapi::dentry::Positive;
+use crate::kapi::inode_ops::{InodeOperations, InodeOps};
+use crate::kapi::Idmap;
+
+/// Inode operations of regular files.
+pub(super) const FILE_IOPS: InodeOps<Calf> = InodeOps::new::<FileInode>();
+
+/// Inode operations of devices, sockets and fifos.
+pub(super) const SPECIAL_IOPS: InodeOps<Calf> = InodeOps::new::<SpecialInode>();
+
+/// Changes attributes, in the order that a crash may cut anywhere: checks, size, then the rest.
+///
+/// The size has its own transactions. The rest is marked dirty and logged by the next transaction
+/// of the inode, by `write_inode` or by fsync (D3).
+pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: Attr<'_>) -> Result {
+    let inode = dentry.inode();
+    inode.sb().data().check_shutdown()?;
+    attr.prepare(idmap, &dentry)?;
+    if let Some(size) = attr.size() {
+        fs::truncate::setsize(inode, size)?;
+    }
+    attr.copy_to(idmap, inode);
+    inode.mark_dirty();
+    Ok(())
+}
+
+/// Reports attributes.
+pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask: u32) -> Result {
+    stat.fill(idmap, mask, inode);
+    stat.set_btime(inode.data().ext.read().btime);
+    Ok(())
+}
+
+struct FileInode;
+
+#[vtable]
+impl InodeOperations for FileInode {
+    type FileSystem = Calf;
+
+    fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, attr: Attr<'_>) -> Result {
+        setattr(idmap, dentry, attr)
+    }
+
+    fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
+        getattr(idmap, inode, stat, mask)
+    }
+}
+
+struct SpecialInode;
+
+#[vtable]
+impl InodeOperations for SpecialInode {
+    type FileSystem = Calf;
+
+    fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, attr: Attr<'_>) -> Result {
+        setattr(idmap, dentry, attr)
+    }
+
+    fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
+        getattr(idmap, inode, stat, mask)
+    }
+}
