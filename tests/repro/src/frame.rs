@@ -42,6 +42,8 @@ pub enum Verdict {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
+    /// The symptom in a few words, for the table.
+    pub observed: String,
     /// The facts.
     pub facts: String,
 }
@@ -147,6 +149,9 @@ impl<R: Reproducer> AnyReproducer for R {
             stage.warnings.join("+")
         };
         judged.facts = format!("{} warn={seen}", judged.facts);
+        if !stage.warnings.is_empty() {
+            judged.observed = format!("{}, WARN {seen}", judged.observed);
+        }
         Ok(judged)
     }
 }
@@ -180,6 +185,8 @@ pub struct Tally {
     pub bug: u32,
     /// Runs that were judged otherwise or failed.
     pub other: u32,
+    /// Symptom of the first run, in a few words.
+    pub observed: String,
     /// Facts of the first run, and of the first unexpected one.
     pub facts: String,
     /// Why the series could not be run.
@@ -206,6 +213,7 @@ impl Tally {
 /// Plays the reproducer `plan.times` times with the switch in one position.
 pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally {
     let mut tally = Tally::default();
+    let mut unexpected = false;
     for i in 0..plan.times {
         let mut trace = Vec::new();
         let last = i + 1 == plan.times;
@@ -214,17 +222,15 @@ pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally 
             show_beside(r, on, &trace);
         }
         tally.runs += 1;
-        let (expected, facts) = match outcome {
+        let (expected, observed, facts) = match outcome {
             Ok(j) => {
                 match j.verdict {
                     Verdict::Correct => tally.correct += 1,
                     Verdict::Bug => tally.bug += 1,
                     Verdict::Other => tally.other += 1,
                 }
-                (
-                    j.verdict == if on { Verdict::Bug } else { Verdict::Correct },
-                    j.facts,
-                )
+                let wanted = if on { Verdict::Bug } else { Verdict::Correct };
+                (j.verdict == wanted, j.observed, j.facts)
             }
             Err(e) if e.skip => {
                 tally.skipped = Some(e.text);
@@ -232,18 +238,19 @@ pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally 
             }
             Err(e) => {
                 tally.other += 1;
-                (false, e.text)
+                (false, "failed".to_string(), e.text)
             }
         };
-        if tally.facts.is_empty() {
+        if i == 0 {
+            tally.observed = observed;
             tally.facts = facts.clone();
         }
         if !expected {
             ktap::note(&format!("{} {} run {}: {facts}", r.name(), word(on), i + 1));
-            if tally.other + tally.correct + tally.bug == tally.runs && !tally.facts.contains(" | ")
-            {
+            if !unexpected && i > 0 {
                 tally.facts = format!("{} | run {}: {facts}", tally.facts, i + 1);
             }
+            unexpected = true;
         }
     }
     tally

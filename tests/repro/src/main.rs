@@ -189,15 +189,21 @@ fn run(args: &Run) -> Result<bool> {
 
 fn table(rows: &[Row]) {
     ktap::line("");
-    ktap::line(&format!(
-        "{:<26} {:<22} {:<11} {:<11} {:<40} {}",
+    let print = |c: [&str; 6]| {
+        let text = format!(
+            "{:<26} {:<22} {:<11} {:<11} {:<44} {}",
+            c[0], c[1], c[2], c[3], c[4], c[5]
+        );
+        ktap::line(text.trim_end());
+    };
+    print([
         "reproducer",
         "contract",
         "switch off",
         "switch on",
-        "expected with the switch on",
-        "verdict"
-    ));
+        "observed when on",
+        "verdict",
+    ]);
     let verdict = |row: &Row| {
         if row.as_expected() {
             "as-expected"
@@ -207,15 +213,15 @@ fn table(rows: &[Row]) {
     };
     let count = |t: &Option<Tally>| t.as_ref().map_or("-".to_string(), Tally::count);
     for row in rows {
-        ktap::line(&format!(
-            "{:<26} {:<22} {:<11} {:<11} {:<40} {}",
+        let observed = row.on.as_ref().map_or("", |t| t.observed.as_str());
+        print([
             row.r.name(),
             row.r.contract(),
-            count(&row.off),
-            count(&row.on),
-            row.r.summary(),
-            verdict(row)
-        ));
+            &count(&row.off),
+            &count(&row.on),
+            observed,
+            verdict(row),
+        ]);
     }
     ktap::line("");
     for row in rows {

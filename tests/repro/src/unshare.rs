@@ -106,21 +106,42 @@ impl Facts {
             (false, true) => Verdict::Bug,
             (false, false) => Verdict::Other,
         };
-        let errno = self.errno.map_or("0".into(), |e| format!("{e:?}"));
+        let errno = self.errno.map_or("0".to_string(), name);
         let data = match (&self.changed_now, &self.changed_later, &self.source_changed) {
             (None, None, None) => "same".to_string(),
             (_, _, Some(t)) => format!("file1-changed[{t}]"),
             (Some(t), _, _) | (None, Some(t), _) => format!("changed[{t}]"),
         };
         let reserved = self.reserved.map_or("?".into(), |r| r.to_string());
+        let mut observed = vec![self.errno.map_or("success".to_string(), name)];
+        if !self.data_same() {
+            observed.push("data changed".into());
+        }
+        if self.holes_lost > 0 {
+            observed.push(format!("{} holes filled", self.holes_lost));
+        }
+        if self.leak != 0 {
+            observed.push(format!("{} blocks leaked", self.leak));
+        }
         Judgement {
             verdict,
+            observed: observed.join(", "),
             facts: format!(
                 "errno={errno} data={data} shared-left={}/{} holes-lost={}/{} leak={} \
                  leak-after-remount={} reserved-after-fsync={reserved}",
                 self.shared_left, self.half, self.holes_lost, self.half, self.leak, self.leak_later
             ),
         }
+    }
+}
+
+/// Name of the errors that these variants give.
+fn name(e: Errno) -> String {
+    match e {
+        Errno::IO => "EIO".into(),
+        Errno::NOSPC => "ENOSPC".into(),
+        Errno::OPNOTSUPP => "EOPNOTSUPP".into(),
+        e => format!("errno {}", e.raw_os_error()),
     }
 }
 

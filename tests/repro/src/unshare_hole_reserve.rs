@@ -13,7 +13,7 @@ variant!(
     UnshareHoleReserve,
     "unshare_hole_reserve",
     "C-UNSHARE-HOLE-NORESV",
-    "success, but one block leaks for each hole until the inode is evicted",
+    "success, but a block leaks for each hole",
     None,
     |f| f.errno.is_none()
         && !f.warned

@@ -11,7 +11,7 @@ variant!(
     UnshareSrcmapAlias,
     "unshare_srcmap_alias",
     CONTRACT,
-    "success, but holes gain blocks with old contents of the disk",
+    "success, but holes gain old contents of the disk",
     None,
     |f| f.errno.is_none()
         && !f.warned

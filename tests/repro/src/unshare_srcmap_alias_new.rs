@@ -14,7 +14,7 @@ variant!(
     UnshareSrcmapAliasNew,
     "unshare_srcmap_alias_new",
     CONTRACT,
-    "WARN in fs/iomap/buffered-io.c and EIO from fallocate",
+    "fallocate fails with EIO, WARN in fs/iomap/buffered-io.c",
     Some(WARN_UNSHARE_ZEROING),
     |f| f.errno == Some(Errno::IO) && f.warned && f.data_same()
 );

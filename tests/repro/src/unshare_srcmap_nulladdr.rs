@@ -11,7 +11,7 @@ variant!(
     UnshareSrcmapNulladdr,
     "unshare_srcmap_nulladdr",
     CONTRACT,
-    "EIO from fallocate, a read past the end of the device",
+    "fallocate fails with EIO, no warning",
     None,
     |f| f.errno == Some(Errno::IO) && !f.warned && f.data_same()
 );

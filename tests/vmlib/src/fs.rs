@@ -45,11 +45,19 @@ pub fn space(path: &Path) -> Result<Space> {
     })
 }
 
-/// Says whether the kernel knows the filesystem type `calf`.
+/// The filesystem type that is tested: `calf`. `CALF_FSTYPE` sets another, so that the tests can
+/// be tried on a filesystem that is known to be right; `CALF_BIN` then holds scripts with the
+/// names of calf's tools.
+pub fn fstype() -> String {
+    std::env::var("CALF_FSTYPE").unwrap_or_else(|_| "calf".into())
+}
+
+/// Says whether the kernel knows the filesystem type.
 pub fn registered() -> bool {
+    let want = fstype();
     std::fs::read_to_string("/proc/filesystems").is_ok_and(|t| {
         t.lines()
-            .any(|l| l.split_whitespace().next_back() == Some("calf"))
+            .any(|l| l.split_whitespace().next_back() == Some(&want))
     })
 }
 
@@ -142,8 +150,15 @@ impl Mounted {
             }
         }
         let data = cstring(&data.join(","))?;
-        rustix::mount::mount(&self.dev, &self.mnt, c"calf", flags, Some(data.as_c_str()))
-            .ctx(format!("mount -o '{}'", self.opts))?;
+        let fstype = cstring(&fstype())?;
+        rustix::mount::mount(
+            &self.dev,
+            &self.mnt,
+            fstype.as_c_str(),
+            flags,
+            Some(data.as_c_str()),
+        )
+        .ctx(format!("mount -o '{}'", self.opts))?;
         self.up = true;
         Ok(())
     }

@@ -1,0 +1,822 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Contents of files: buffered, mapped and direct I/O, holes, preallocation, clones, SEEK, FIEMAP.
+
+use calf_vmlib::error::Fail;
+use calf_vmlib::file::{
+    check_direct, check_pattern, check_zero, clone_file, clone_range, compare, extent_bytes,
+    extents, fallocate, open, open_direct, patterned, punch, read_all, read_at, seek_data,
+    seek_hole, unshare, write_direct, write_pattern,
+};
+use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::rng::Rng;
+use calf_vmlib::sys::{Aio, Aligned, Dir, Map, FIEMAP_DELALLOC, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
+use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::ExitCode;
+
+const MIB: u64 = 1 << 20;
+
+/// Each case runs with the smallest and the largest block size.
+fn each(env: &Env, f: impl Fn(&mut Mounted) -> Result) -> Result {
+    for bs in ["4096", "1024"] {
+        with_fs(env, &["-b", bs], "", &f).ctx(format!("block size {bs}"))?;
+    }
+    Ok(())
+}
+
+fn buffered(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, 5 * MIB + 123)?;
+        check_pattern(&f, 1, 0, 5 * MIB + 123)?;
+        // Overwrite across blocks, read back cold.
+        write_pattern(&f, 2, MIB - 77, 200_000)?;
+        drop_caches()?;
+        check_pattern(&f, 1, 0, MIB - 77)?;
+        check_pattern(&f, 2, MIB - 77, 200_000)?;
+        check_pattern(&f, 1, MIB - 77 + 200_000, 3 * MIB)?;
+        drop(f);
+        m.cycle()?;
+        let f = open(&m.path("f"))?;
+        ensure_eq!(f.metadata()?.len(), 5 * MIB + 123, "size");
+        check_pattern(&f, 2, MIB - 77, 200_000)
+    })
+}
+
+fn append(env: &Env) -> Result {
+    each(env, |m| {
+        let p = m.path("log");
+        let mut f = OpenOptions::new().append(true).create(true).open(&p)?;
+        let mut want = Vec::new();
+        for i in 0..500usize {
+            let chunk = patterned(7, want.len() as u64, 1 + i * 13 % 700);
+            f.write_all(&chunk)?;
+            want.extend(chunk);
+            if i % 100 == 50 {
+                f.sync_data()?;
+            }
+        }
+        drop(f);
+        m.cycle()?;
+        compare("log", &read_all(&p)?, &want)
+    })
+}
+
+fn truncate(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, 2 * MIB)?;
+        // Down into a block, up again: zeros, not what was there.
+        for sync in [false, true] {
+            write_pattern(&f, 1, 0, 2 * MIB)?;
+            if sync {
+                f.sync_all()?;
+            }
+            f.set_len(MIB + 1001)?;
+            f.set_len(2 * MIB)?;
+            check_pattern(&f, 1, 0, MIB + 1001)?;
+            check_zero(&f, MIB + 1001, MIB - 1001)?;
+            drop_caches()?;
+            check_pattern(&f, 1, 0, MIB + 1001)?;
+            check_zero(&f, MIB + 1001, MIB - 1001)?;
+        }
+        f.set_len(0)?;
+        f.sync_all()?;
+        ensure_eq!(f.metadata()?.blocks(), 0, "blocks of an empty file");
+        ensure!(extents(&f)?.is_empty(), "extents of an empty file");
+        // Extend without data.
+        f.set_len(1 << 40)?;
+        check_zero(&f, (1 << 40) - 5000, 5000)
+    })
+}
+
+fn holes(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        for i in (0..64).step_by(2) {
+            write_pattern(&f, 3, i * 65536, 65536)?;
+        }
+        for cold in [false, true] {
+            for i in 0..63 {
+                match i % 2 {
+                    0 => check_pattern(&f, 3, i * 65536, 65536)?,
+                    _ => check_zero(&f, i * 65536, 65536)?,
+                }
+            }
+            if !cold {
+                drop_caches()?;
+            }
+        }
+        ensure!(
+            f.metadata()?.blocks() * 512 < 34 * 65536,
+            "holes use blocks"
+        );
+        // Fill the holes.
+        for i in (1..64).step_by(2) {
+            write_pattern(&f, 4, i * 65536, 65536)?;
+        }
+        drop_caches()?;
+        for i in 0..64 {
+            check_pattern(&f, if i % 2 == 0 { 3 } else { 4 }, i * 65536, 65536)?;
+        }
+        Ok(())
+    })
+}
+
+fn mapped(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        f.set_len(4 * MIB)?;
+        write_pattern(&f, 1, MIB, MIB)?;
+        let map = Map::new(&f, 0, 4 << 20)?;
+        // Into a hole, over data, in the last page.
+        map.write(5000, &patterned(9, 5000, 100_000));
+        map.write((MIB + 4096) as usize, &patterned(9, MIB + 4096, 10));
+        map.write((4 << 20) - 100, &patterned(9, 4 * MIB - 100, 100));
+        // read(2) sees it at once.
+        check_pattern(&f, 9, 5000, 100_000)?;
+        map.sync().ctx("msync")?;
+        drop_caches()?;
+        drop(map);
+        drop(f);
+        m.cycle()?;
+        let f = open(&m.path("f"))?;
+        check_zero(&f, 0, 5000)?;
+        check_pattern(&f, 9, 5000, 100_000)?;
+        check_zero(&f, 105_000, MIB - 105_000)?;
+        check_pattern(&f, 1, MIB, 4096)?;
+        check_pattern(&f, 9, MIB + 4096, 10)?;
+        check_pattern(&f, 1, MIB + 4106, MIB - 4106)?;
+        check_pattern(&f, 9, 4 * MIB - 100, 100)
+    })
+}
+
+fn mapped_over_shared(env: &Env) -> Result {
+    each(env, |m| {
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, MIB)?;
+        let f2 = open(&m.path("f2"))?;
+        clone_file(&f2, &f1)?;
+        let map = Map::new(&f2, 0, 1 << 20)?;
+        for at in (0..1usize << 20).step_by(65536) {
+            map.write(at + 17, &patterned(2, at as u64 + 17, 3000));
+        }
+        map.sync().ctx("msync")?;
+        drop(map);
+        drop_caches()?;
+        check_pattern(&f1, 1, 0, MIB)?;
+        for at in (0..MIB).step_by(65536) {
+            check_pattern(&f2, 1, at, 17)?;
+            check_pattern(&f2, 2, at + 17, 3000)?;
+            check_pattern(&f2, 1, at + 3017, 65536 - 3017)?;
+        }
+        Ok(())
+    })
+}
+
+fn truncate_under_a_map(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, 65536)?;
+        let map = Map::new(&f, 0, 65536)?;
+        f.set_len(5000)?;
+        // What a map writes beyond the end inside the last page must not come back.
+        map.write(5000, &[0xee; 8]);
+        map.sync().ctx("msync")?;
+        f.set_len(65536)?;
+        check_pattern(&f, 1, 0, 5000)?;
+        check_zero(&f, 5000, 65536 - 5000)?;
+        drop_caches()?;
+        check_zero(&f, 5000, 65536 - 5000)
+    })
+}
+
+fn preallocate(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        let start = m.space()?.free;
+        fallocate(&f, FallocateFlags::empty(), 0, 4 * MIB)?;
+        ensure_eq!(f.metadata()?.len(), 4 * MIB, "size");
+        ensure!(f.metadata()?.blocks() * 512 >= 4 * MIB, "blocks");
+        m.sync()?;
+        ensure!(
+            start - m.space()?.free >= 4 * MIB / m.space()?.bsize,
+            "free blocks"
+        );
+        check_zero(&f, 0, 4 * MIB)?;
+        let all = extents(&f)?;
+        ensure_eq!(
+            extent_bytes(&all, FIEMAP_UNWRITTEN),
+            4 * MIB,
+            "unwritten bytes"
+        );
+        write_pattern(&f, 5, MIB + 10, 70_000)?;
+        f.sync_all()?;
+        drop_caches()?;
+        check_zero(&f, 0, MIB + 10)?;
+        check_pattern(&f, 5, MIB + 10, 70_000)?;
+        check_zero(&f, MIB + 70_010, 3 * MIB - 70_010)?;
+        let written = 4 * MIB - extent_bytes(&extents(&f)?, FIEMAP_UNWRITTEN);
+        ensure!(
+            (70_000..70_000 + 3 * 65536).contains(&written),
+            "{written} bytes are written"
+        );
+        // Beyond the end, without changing the size.
+        fallocate(&f, FallocateFlags::KEEP_SIZE, 4 * MIB, MIB)?;
+        ensure_eq!(f.metadata()?.len(), 4 * MIB, "size with KEEP_SIZE");
+        ensure!(
+            f.metadata()?.blocks() * 512 >= 5 * MIB,
+            "blocks with KEEP_SIZE"
+        );
+        f.set_len(0)?;
+        m.sync()?;
+        ensure_eq!(f.metadata()?.blocks(), 0, "blocks after truncate");
+        ensure_eq!(m.space()?.free, start, "free blocks after truncate");
+        ensure_errno!(
+            fallocate(&f, FallocateFlags::empty(), 0, 0),
+            Errno::INVAL,
+            "length 0"
+        );
+        Ok(())
+    })
+}
+
+fn preallocate_over_dirty_data(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 3000, 300_000)?;
+        fallocate(&f, FallocateFlags::empty(), 0, MIB)?;
+        check_zero(&f, 0, 3000)?;
+        check_pattern(&f, 1, 3000, 300_000)?;
+        f.sync_all()?;
+        drop_caches()?;
+        check_zero(&f, 0, 3000)?;
+        check_pattern(&f, 1, 3000, 300_000)?;
+        check_zero(&f, 303_000, MIB - 303_000)
+    })
+}
+
+fn punch_holes(env: &Env) -> Result {
+    each(env, |m| {
+        for sync in [false, true] {
+            let f = open(&m.path("f"))?;
+            write_pattern(&f, 1, 0, 2 * MIB)?;
+            if sync {
+                f.sync_all()?;
+            }
+            punch(&f, 300_001, 500_000)?;
+            for _ in 0..2 {
+                check_pattern(&f, 1, 0, 300_001)?;
+                check_zero(&f, 300_001, 500_000)?;
+                check_pattern(&f, 1, 800_001, 2 * MIB - 800_001)?;
+                drop_caches()?;
+            }
+            let used = f.metadata()?.blocks() * 512;
+            ensure!(
+                used < 2 * MIB - 400_000,
+                "{used} bytes are in use after the punch"
+            );
+            // The end of the file, and beyond.
+            punch(&f, 2 * MIB - 1000, 10 * MIB)?;
+            ensure_eq!(f.metadata()?.len(), 2 * MIB, "size");
+            check_zero(&f, 2 * MIB - 1000, 1000)?;
+            f.set_len(0)?;
+        }
+        Ok(())
+    })
+}
+
+fn clones(env: &Env) -> Result {
+    each(env, |m| {
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, 3 * MIB + 500)?;
+        f1.sync_all()?;
+        m.sync()?;
+        let free = m.space()?.free;
+        let f2 = open(&m.path("f2"))?;
+        clone_file(&f2, &f1)?;
+        m.sync()?;
+        let cost = free as i64 - m.space()?.free as i64;
+        ensure!(cost < 40, "a clone of one extent costs {cost} blocks");
+        ensure_eq!(f2.metadata()?.len(), 3 * MIB + 500, "size of the clone");
+        for f in [&f1, &f2] {
+            let all = extents(f)?;
+            let shared = extent_bytes(&all, FIEMAP_SHARED);
+            ensure!(shared >= 3 * MIB, "{shared} bytes are shared");
+        }
+        // Changes stay with the one that was changed.
+        write_pattern(&f2, 2, MIB + 100, 10_000)?;
+        write_pattern(&f1, 3, 0, 1)?;
+        f1.set_len(2 * MIB + 5)?;
+        drop_caches()?;
+        check_pattern(&f1, 3, 0, 1)?;
+        check_pattern(&f1, 1, 1, 2 * MIB + 4)?;
+        check_pattern(&f2, 1, 0, MIB + 100)?;
+        check_pattern(&f2, 2, MIB + 100, 10_000)?;
+        check_pattern(&f2, 1, MIB + 10_100, 2 * MIB + 500 - 10_100)?;
+        drop((f1, f2));
+        std::fs::remove_file(m.path("f1"))?;
+        m.cycle()?;
+        let f2 = open(&m.path("f2"))?;
+        check_pattern(&f2, 1, 0, MIB + 100)?;
+        check_pattern(&f2, 1, MIB + 10_100, 2 * MIB + 500 - 10_100)?;
+        m.sync()?;
+        ensure_eq!(
+            extent_bytes(&extents(&f2)?, FIEMAP_SHARED),
+            0,
+            "shared bytes of the last owner"
+        );
+        Ok(())
+    })
+}
+
+fn clones_of_ranges(env: &Env) -> Result {
+    each(env, |m| {
+        let bs = m.space()?.bsize;
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, MIB)?;
+        punch(&f1, 16 * 4096, 8 * 4096)?;
+        fallocate(&f1, FallocateFlags::empty(), MIB, 65536)?;
+        let f2 = open(&m.path("f2"))?;
+        write_pattern(&f2, 2, 0, MIB)?;
+        // Over dirty data, with a hole in the source.
+        clone_range(&f2, &f1, 8 * 4096, 32 * 4096, 64 * 4096)?;
+        // In the same file.
+        clone_range(&f2, &f2, 0, 65536, 2 * MIB)?;
+        // Unwritten source blocks become holes that read as zeros.
+        clone_range(&f2, &f1, MIB, 65536, 3 * MIB)?;
+        for _ in 0..2 {
+            let mut want = patterned(2, 0, MIB as usize);
+            let mut src = patterned(1, 0, MIB as usize);
+            src[16 * 4096..24 * 4096].fill(0);
+            want[64 * 4096..96 * 4096].copy_from_slice(&src[8 * 4096..40 * 4096]);
+            compare("f2", &read_at(&f2, 0, MIB as usize)?, &want)?;
+            check_zero(&f2, MIB, MIB)?;
+            check_pattern_moved(&f2, 2, 0, 2 * MIB, 65536)?;
+            check_zero(&f2, 3 * MIB, 65536)?;
+            drop_caches()?;
+        }
+        ensure_errno!(
+            clone_range(&f2, &f1, 100, bs, 0),
+            Errno::INVAL,
+            "unaligned source"
+        );
+        ensure_errno!(
+            clone_range(&f2, &f1, 0, bs, 100),
+            Errno::INVAL,
+            "unaligned target"
+        );
+        ensure_errno!(
+            clone_range(&f2, &f2, 0, 65536, 4096),
+            Errno::INVAL,
+            "overlap"
+        );
+        ensure_errno!(
+            clone_range(&f2, &f1, 64 * MIB, bs, 0),
+            Errno::INVAL,
+            "beyond the end"
+        );
+        Ok(())
+    })
+}
+
+fn check_pattern_moved(f: &File, seed: u64, from: u64, to: u64, len: usize) -> Result {
+    compare("moved", &read_at(f, to, len)?, &patterned(seed, from, len))
+}
+
+fn many_owners(env: &Env) -> Result {
+    each(env, |m| {
+        m.sync()?;
+        let start = m.space()?.free;
+        let f = open(&m.path("f0"))?;
+        write_pattern(&f, 1, 0, 256 * 1024)?;
+        f.sync_all()?;
+        for i in 1..60 {
+            clone_file(&open(&m.path(&format!("f{i}")))?, &f)?;
+        }
+        // Each owner changes its own block, in two halves.
+        for i in 0..60u64 {
+            let f = open(&m.path(&format!("f{i}")))?;
+            write_pattern(&f, 100 + i, i * 4096, 4096)?;
+        }
+        drop_caches()?;
+        for i in 0..60u64 {
+            let f = open(&m.path(&format!("f{i}")))?;
+            check_pattern(&f, 1, 0, i * 4096)?;
+            check_pattern(&f, 100 + i, i * 4096, 4096)?;
+            check_pattern(&f, 1, (i + 1) * 4096, 256 * 1024 - (i + 1) * 4096)?;
+        }
+        drop(f);
+        for i in 0..60 {
+            std::fs::remove_file(m.path(&format!("f{i}")))?;
+        }
+        m.cycle()?;
+        let end = m.space()?.free;
+        ensure!(
+            start.abs_diff(end) <= 8,
+            "free blocks: {start} before, {end} after"
+        );
+        Ok(())
+    })
+}
+
+fn unshare_range(env: &Env) -> Result {
+    each(env, |m| {
+        let bs = m.space()?.bsize;
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, 2 * MIB)?;
+        punch(&f1, MIB / 2, MIB / 4)?;
+        let f2 = open(&m.path("f2"))?;
+        clone_file(&f2, &f1)?;
+        drop_caches()?;
+        unshare(&f2, 4096, MIB)?;
+        m.sync()?;
+        let all = extents(&f2)?;
+        ensure_eq!(
+            extent_bytes(&all, FIEMAP_SHARED),
+            2 * MIB - MIB / 4 - (MIB - MIB / 4),
+            "shared"
+        );
+        ensure_eq!(
+            extent_bytes(&all, 0),
+            2 * MIB - MIB / 4,
+            "bytes mapped: holes stay holes"
+        );
+        unshare(&f2, 0, 2 * MIB)?;
+        m.sync()?;
+        ensure_eq!(
+            extent_bytes(&extents(&f2)?, FIEMAP_SHARED),
+            0,
+            "shared after all"
+        );
+        ensure_eq!(
+            extent_bytes(&extents(&f1)?, FIEMAP_SHARED),
+            0,
+            "shared in the source"
+        );
+        drop_caches()?;
+        for f in [&f1, &f2] {
+            check_pattern(f, 1, 0, MIB / 2)?;
+            check_zero(f, MIB / 2, MIB / 4)?;
+            check_pattern(f, 1, MIB / 2 + MIB / 4, 2 * MIB - MIB / 2 - MIB / 4)?;
+        }
+        ensure!(bs > 0, "block size");
+        Ok(())
+    })
+}
+
+fn direct_io(env: &Env) -> Result {
+    each(env, |m| {
+        let bs = m.space()?.bsize;
+        let f = open_direct(&m.path("f"))?;
+        // Into nothing, over written blocks, into a hole, over unwritten blocks.
+        write_direct(&f, 1, 0, 1 << 20)?;
+        check_direct(&f, 1, 0, 1 << 20)?;
+        write_direct(&f, 2, 65536, 65536)?;
+        write_direct(&f, 3, 3 * MIB, 65536)?;
+        fallocate(&f, FallocateFlags::empty(), 2 * MIB, MIB)?;
+        write_direct(&f, 4, 2 * MIB + 8192, 65536)?;
+        ensure_eq!(f.metadata()?.len(), 3 * MIB + 65536, "size");
+        let look = |f: &File| -> Result {
+            check_pattern(f, 1, 0, 65536)?;
+            check_pattern(f, 2, 65536, 65536)?;
+            check_pattern(f, 1, 131072, MIB - 131072)?;
+            check_zero(f, MIB, MIB + 8192)?;
+            check_pattern(f, 4, 2 * MIB + 8192, 65536)?;
+            check_zero(f, 2 * MIB + 8192 + 65536, MIB - 8192 - 65536)?;
+            check_pattern(f, 3, 3 * MIB, 65536)
+        };
+        look(&open(&m.path("f"))?)?;
+        // Over shared blocks.
+        let g = open_direct(&m.path("g"))?;
+        clone_file(&g, &f)?;
+        write_direct(&g, 9, 65536, 8192)?;
+        look(&open(&m.path("f"))?)?;
+        check_direct(&g, 9, 65536, 8192)?;
+        check_direct(&g, 2, 65536 + 8192, 65536 - 8192)?;
+        // One block, if the device's sectors are smaller.
+        write_direct(&g, 10, 5 * bs, bs as usize)?;
+        check_direct(&g, 10, 5 * bs, bs as usize)?;
+        // At the end of the file a read is short.
+        let end = g.metadata()?.len();
+        let mut buf = Aligned::new(65536);
+        ensure_eq!(g.read_at(&mut buf, end - 4096)?, 4096, "read at the end");
+        ensure_eq!(g.read_at(&mut buf, end + 4096)?, 0, "read beyond the end");
+        let mut odd = vec![0u8; 100];
+        ensure_errno!(
+            g.write_at(&odd[..100], 1),
+            Errno::INVAL,
+            "an unaligned direct write"
+        );
+        ensure_errno!(
+            g.read_at(&mut odd, 1),
+            Errno::INVAL,
+            "an unaligned direct read"
+        );
+        drop((f, g));
+        m.cycle()?;
+        look(&open(&m.path("f"))?)?;
+        check_pattern(&open(&m.path("g"))?, 9, 65536, 8192)
+    })
+}
+
+fn direct_and_buffered(env: &Env) -> Result {
+    each(env, |m| {
+        let d = open_direct(&m.path("f"))?;
+        let b = open(&m.path("f"))?;
+        for round in 0..10u64 {
+            write_pattern(&b, round, 0, 300_000)?;
+            check_direct(&d, round, 4096, 65536)?;
+            write_direct(&d, 100 + round, 8192, 65536)?;
+            check_pattern(&b, 100 + round, 8192, 65536)?;
+            check_pattern(&b, round, 0, 8192)?;
+            check_pattern(&b, round, 8192 + 65536, 300_000 - 8192 - 65536)?;
+        }
+        Ok(())
+    })
+}
+
+fn asynchronous_direct_io(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open_direct(&m.path("f"))?;
+        f.set_len(8 * MIB)?;
+        fallocate(&f, FallocateFlags::empty(), 2 * MIB, 2 * MIB)?;
+        write_direct(&f, 50, 4 * MIB, 1 << 20)?;
+        f.sync_all()?;
+        let mut aio = Aio::new(16).ctx("io_setup")?;
+        let chunk = 65536u64;
+        let mut order: Vec<u64> = (0..8 * MIB / chunk + 16).collect();
+        let mut rng = Rng::new(11);
+        for i in (1..order.len()).rev() {
+            order.swap(i, rng.below(i as u64 + 1) as usize);
+        }
+        let reap = |aio: &mut Aio| -> Result {
+            let (_, res, buf) = aio.wait().ctx("io_getevents")?;
+            ensure_eq!(res.ctx("a request")?, buf.len(), "bytes of a request");
+            Ok(())
+        };
+        for n in &order {
+            if aio.pending() == 16 {
+                reap(&mut aio)?;
+            }
+            let buf = Aligned::from(&patterned(60, n * chunk, chunk as usize));
+            aio.submit(f.as_fd(), Dir::Write, n * chunk, buf)
+                .ctx("io_submit")?;
+        }
+        while aio.pending() > 0 {
+            reap(&mut aio)?;
+        }
+        let len = order.len() as u64 * chunk;
+        ensure_eq!(f.metadata()?.len(), len, "size after writes past the end");
+        f.sync_all()?;
+        for n in 0..order.len() as u64 {
+            aio.submit(
+                f.as_fd(),
+                Dir::Read,
+                n * chunk,
+                Aligned::new(chunk as usize),
+            )
+            .ctx("read")?;
+            let (_, res, buf) = aio.wait().ctx("io_getevents")?;
+            ensure_eq!(res.ctx("a read")?, chunk as usize, "bytes read");
+            compare(
+                "async read",
+                &buf,
+                &patterned(60, n * chunk, chunk as usize),
+            )?;
+        }
+        drop(f);
+        m.cycle()?;
+        check_pattern(&open(&m.path("f"))?, 60, 0, len)
+    })
+}
+
+fn seek_and_fiemap(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        f.set_len(10 * MIB)?;
+        ensure_eq!(seek_data(&f, 0)?, None, "data in an empty sparse file");
+        ensure_eq!(seek_hole(&f, 0)?, 0, "hole in an empty sparse file");
+        write_pattern(&f, 1, MIB, MIB)?;
+        write_pattern(&f, 1, 4 * MIB, 65536)?;
+        // Dirty pages over holes are data.
+        ensure_eq!(seek_data(&f, 0)?, Some(MIB), "dirty data");
+        ensure_eq!(seek_hole(&f, MIB)?, 2 * MIB, "hole after dirty data");
+        ensure!(
+            extent_bytes(&extents(&f)?, FIEMAP_DELALLOC) > 0,
+            "delayed extents in FIEMAP"
+        );
+        f.sync_all()?;
+        for _ in 0..2 {
+            ensure_eq!(seek_data(&f, 0)?, Some(MIB), "data");
+            ensure_eq!(seek_data(&f, MIB + 5)?, Some(MIB + 5), "data inside");
+            ensure_eq!(seek_hole(&f, MIB + 5)?, 2 * MIB, "hole");
+            ensure_eq!(seek_data(&f, 2 * MIB)?, Some(4 * MIB), "second data");
+            ensure_eq!(seek_hole(&f, 4 * MIB)?, 4 * MIB + 65536, "second hole");
+            ensure_eq!(seek_data(&f, 5 * MIB)?, None, "no more data");
+            drop_caches()?;
+        }
+        ensure_errno!(
+            rustix::fs::seek(&f, rustix::fs::SeekFrom::Data(10 * MIB)),
+            Errno::NXIO,
+            "SEEK_DATA at the end"
+        );
+        let all = extents(&f)?;
+        ensure_eq!(extent_bytes(&all, 0), MIB + 65536, "mapped bytes");
+        ensure_eq!(
+            extent_bytes(&all, FIEMAP_DELALLOC),
+            0,
+            "delayed bytes after fsync"
+        );
+        // Unwritten extents are holes to SEEK unless there is dirty data over them.
+        fallocate(&f, FallocateFlags::empty(), 6 * MIB, MIB)?;
+        write_pattern(&f, 1, 6 * MIB + 262_144, 4096)?;
+        let data = seek_data(&f, 6 * MIB)?.ok_or(Fail::new("no data"))?;
+        ensure_eq!(data, 6 * MIB + 262_144, "dirty data over unwritten blocks");
+        Ok(())
+    })
+}
+
+/// Random operations on a few files against copies in memory.
+fn random_model(env: &Env) -> Result {
+    each(env, |m| {
+        let seed = 4711;
+        let mut rng = Rng::new(seed);
+        const MAX: u64 = 600_000;
+        const FILES: usize = 3;
+        let mut files = Vec::new();
+        for i in 0..FILES {
+            files.push((open(&m.path(&format!("f{i}")))?, Vec::<u8>::new()));
+        }
+        for op in 0..1500u64 {
+            let i = rng.below(FILES as u64) as usize;
+            let off = rng.below(MAX);
+            let len = rng.range(1, 60_000).min(MAX - off).max(1);
+            let size = files[i].1.len() as u64;
+            let what = rng.below(16);
+            let text = format!("op {op} ({what}) file {i} off {off} len {len} size {size}");
+            match what {
+                0..=4 => {
+                    let buf = patterned(op, off, len as usize);
+                    files[i].0.write_all_at(&buf, off).ctx(&text)?;
+                    let model = &mut files[i].1;
+                    model.resize(model.len().max((off + len) as usize), 0);
+                    model[off as usize..(off + len) as usize].copy_from_slice(&buf);
+                }
+                5 => {
+                    files[i].0.set_len(off).ctx(&text)?;
+                    files[i].1.resize(off as usize, 0);
+                }
+                6 | 7 => {
+                    punch(&files[i].0, off, len).ctx(&text)?;
+                    let end = ((off + len) as usize).min(files[i].1.len());
+                    if (off as usize) < end {
+                        files[i].1[off as usize..end].fill(0);
+                    }
+                }
+                8 => {
+                    fallocate(&files[i].0, FallocateFlags::empty(), off, len).ctx(&text)?;
+                    let model = &mut files[i].1;
+                    model.resize(model.len().max((off + len) as usize), 0);
+                }
+                9 | 10 => {
+                    let j = rng.below(FILES as u64) as usize;
+                    let (src, dst) = (off / 4096 * 4096, rng.below(MAX) / 4096 * 4096);
+                    let n = (len / 4096 + 1) * 4096;
+                    let n = n.min(files[i].1.len() as u64 / 4096 * 4096 / 2);
+                    let overlap = i == j && src.abs_diff(dst) < n;
+                    if n == 0 || src + n > size || overlap {
+                        continue;
+                    }
+                    clone_range(&files[j].0, &files[i].0, src, n, dst).ctx(&text)?;
+                    let data = files[i].1[src as usize..(src + n) as usize].to_vec();
+                    let model = &mut files[j].1;
+                    model.resize(model.len().max((dst + n) as usize), 0);
+                    model[dst as usize..(dst + n) as usize].copy_from_slice(&data);
+                }
+                11 => unshare(&files[i].0, off, len)
+                    .or_else(|e| {
+                        // Beyond the end there is nothing to unshare.
+                        if off >= size {
+                            Ok(())
+                        } else {
+                            Err(e)
+                        }
+                    })
+                    .ctx(&text)
+                    .map(|()| {
+                        // Without KEEP_SIZE the call extends the file like preallocation does.
+                        let now = files[i].0.metadata().map_or(0, |s| s.len()) as usize;
+                        let model = &mut files[i].1;
+                        model.resize(model.len().max(now), 0);
+                    })?,
+                12 => {
+                    if off < size {
+                        let page = off / 4096 * 4096;
+                        let end = (off + len).min(size);
+                        let map = Map::new(&files[i].0, page, (end - page) as usize).ctx(&text)?;
+                        let buf = patterned(op, off, (end - off) as usize);
+                        map.write((off - page) as usize, &buf);
+                        files[i].1[off as usize..end as usize].copy_from_slice(&buf);
+                    }
+                }
+                13 => files[i].0.sync_all().ctx(&text)?,
+                14 => {
+                    let d = open_direct(&m.path(&format!("f{i}")))?;
+                    let (at, n) = (off / 4096 * 4096, (len / 4096 + 1) * 4096);
+                    write_direct(&d, op, at, n as usize).ctx(&text)?;
+                    let model = &mut files[i].1;
+                    model.resize(model.len().max((at + n) as usize), 0);
+                    model[at as usize..(at + n) as usize]
+                        .copy_from_slice(&patterned(op, at, n as usize));
+                }
+                _ => {
+                    if op % 5 == 0 {
+                        drop_caches()?;
+                    }
+                }
+            }
+            if op % 10 == 0 {
+                let f = &files[i];
+                compare(&text, &read_all(&m.path(&format!("f{i}")))?, &f.1)?;
+            }
+        }
+        let models: Vec<Vec<u8>> = files.into_iter().map(|(_, model)| model).collect();
+        m.cycle()?;
+        for (i, model) in models.iter().enumerate() {
+            compare(
+                "after a remount",
+                &read_all(&m.path(&format!("f{i}")))?,
+                model,
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn parallel_writers(env: &Env) -> Result {
+    each(env, |m| {
+        let path = m.path("f");
+        open(&path)?.set_len(8 * MIB)?;
+        let work = |t: u64| -> Result {
+            let f = open(&path)?;
+            let d = open_direct(&path)?;
+            for i in 0..64u64 {
+                let at = (i * 4 + t) * 32768;
+                if t % 2 == 0 {
+                    write_pattern(&f, 1, at, 32768)?;
+                } else {
+                    write_direct(&d, 1, at, 32768)?;
+                }
+                if i % 16 == 0 {
+                    f.sync_data()?;
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|s| {
+            let all: Vec<_> = (0..4).map(|t| s.spawn(move || work(t))).collect();
+            all.into_iter()
+                .try_for_each(|h| h.join().unwrap_or(Err("a thread panicked".into())))
+        })?;
+        drop_caches()?;
+        check_pattern(&open(&path)?, 1, 0, 8 * MIB)
+    })
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        cases![
+            buffered,
+            append,
+            truncate,
+            holes,
+            mapped,
+            mapped_over_shared,
+            truncate_under_a_map,
+            preallocate,
+            preallocate_over_dirty_data,
+            punch_holes,
+            clones,
+            clones_of_ranges,
+            many_owners,
+            unshare_range,
+            direct_io,
+            direct_and_buffered,
+            asynchronous_direct_io,
+            seek_and_fiemap,
+            random_model,
+            parallel_writers,
+        ],
+        |_| {},
+    )
+}
