@@ -434,6 +434,13 @@ impl Allocator {
     }
 }
 
+/// The first run of set bits at or after `from`.
+fn next_run(plane: &[u64], from: usize) -> Option<(usize, usize)> {
+    let bit = bitmap::first_set(plane, from)?;
+    let end = bitmap::first_zero(plane, bit).unwrap_or(plane.len() * 64);
+    Some((bit, end - bit))
+}
+
 /// Frees bits that have just left a set: those that are pinned are held until the last unpin.
 /// Returns how many became allocatable.
 fn release_bits(p: &mut Planes, bit: usize, n: usize) -> u32 {
@@ -471,8 +478,7 @@ impl CommitCallback for Allocator {
             *n = 0;
             let mut freed = 0;
             let mut from = 0;
-            while let Some((bit, len)) = p.pending.get(parity).and_then(|b| bitmap::next_run(b, from))
-            {
+            while let Some((bit, len)) = p.pending.get(parity).and_then(|b| next_run(b, from)) {
                 if let Some(plane) = p.pending.get_mut(parity) {
                     bitmap::clear_range(plane, bit, len);
                 }

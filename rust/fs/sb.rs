@@ -79,11 +79,23 @@ pub(crate) enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Block(b) => write!(f, "block {b}"),
-            Self::Ino(i) => write!(f, "inode {i}"),
+            Self::Block(b) => core::write!(f, "block {b}"),
+            Self::Ino(i) => core::write!(f, "inode {i}"),
         }
     }
 }
+
+macro_rules! kernel_display {
+    ($($t:ty),*) => {$(
+        impl kernel::fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+
+kernel_display!(BlockNr, Ino, Place, Name);
 
 /// A mounted filesystem.
 ///

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filesystem itself.
+//!
+//! `sb`, `space`, `alloc`, `txn` and `inode` are the core that everything else stands on.
+
+pub(crate) mod alloc;
+pub(crate) mod completion;
+pub(crate) mod counters;
+pub(crate) mod credits;
+pub(crate) mod inode;
+pub(crate) mod opts;
+pub(crate) mod sb;
+pub(crate) mod space;
+pub(crate) mod txn;
+
+pub(crate) use inode::{CalfInode, Inode, SuperBlock};
+pub(crate) use sb::Sb;
+
+use crate::kapi::FileSystem;
+use kernel::prelude::*;
+
+/// The filesystem type.
+pub(crate) struct Calf;
+
+impl FileSystem for Calf {
+    type SbData = Sb;
+    type InodeData = CalfInode;
+    const NAME: &'static CStr = c"calf";
+
+    fn init_inode_data() -> impl PinInit<CalfInode, Error> {
+        CalfInode::init()
+    }
+}
