@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The inode record: 256 bytes, the value in the inode tree under the inode's number.
+//!
+//! Its size never changes, so that a growing root of extents never splits the inode tree (B2d).
+
+use super::node::{verify_inline, InlineRoot, NodeCore};
+use super::types::{Ino, Kind};
+use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::FromBytes;
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of a record.
+pub const SIZE: usize = 256;
+/// Bit of `flags`: blocks of this file may be shared (S1). Without it none is.
+pub const FLAG_MAY_SHARE: u32 = 1;
+/// The flags there are.
+pub const FLAGS_KNOWN: u32 = FLAG_MAY_SHARE;
+/// Largest file, bytes: what `loff_t` holds.
+pub const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// Mask of the type in `mode`.
+pub const S_IFMT: u16 = 0o170000;
+/// Socket.
+pub const S_IFSOCK: u16 = 0o140000;
+/// Symbolic link.
+pub const S_IFLNK: u16 = 0o120000;
+/// Regular file.
+pub const S_IFREG: u16 = 0o100000;
+/// Block device.
+pub const S_IFBLK: u16 = 0o060000;
+/// Directory.
+pub const S_IFDIR: u16 = 0o040000;
+/// Character device.
+pub const S_IFCHR: u16 = 0o020000;
+/// Named pipe.
+pub const S_IFIFO: u16 = 0o010000;
+
+const _: () = assert!(size_of::<InodeRecord>() == SIZE);
+const _: () = assert!(core::mem::offset_of!(InodeRecord, iversion) == 56);
+const _: () = assert!(core::mem::offset_of!(InodeRecord, mode) == 92);
+const _: () = assert!(core::mem::offset_of!(InodeRecord, root) == 96);
+const _: () = assert!(core::mem::offset_of!(InodeRecord, attr) == 208);
+
+/// An inode on disk.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct InodeRecord {
+    /// The inode's number, which is also the record's key.
+    pub ino: U64,
+    /// Size in bytes.
+    pub size: U64,
+    /// Blocks it uses: data (shared ones included) and tree nodes.
+    pub nblocks: U64,
+    /// Last access, ns since 1970.
+    pub atime: I64,
+    /// Last change of the content, ns since 1970.
+    pub mtime: I64,
+    /// Last change of the inode, ns since 1970.
+    pub ctime: I64,
+    /// Birth, ns since 1970.
+    pub btime: I64,
+    /// Change counter.
+    pub iversion: U64,
+    /// Random; tells apart two inodes that had the same number.
+    pub gen: U32,
+    /// [`FLAG_MAY_SHARE`].
+    pub flags: U32,
+    /// Owner.
+    pub uid: U32,
+    /// Group.
+    pub gid: U32,
+    /// Names it has; a directory has 2 and one for every directory in it.
+    pub nlink: U32,
+    /// Project.
+    pub projid: U32,
+    /// Device number of a device file.
+    pub rdev: U32,
+    /// Type and permissions.
+    pub mode: U16,
+    /// Zero.
+    pub reserved: U16,
+    /// Root of the inode's tree.
+    pub root: InlineRoot,
+    /// Kept for extended attributes; zero.
+    pub attr: [u8; 48],
+}
+
+impl InodeRecord {
+    /// What the tree of an inode of type `mode` holds; [`None`] for those without a tree.
+    pub const fn tree_kind(mode: u16) -> Option<Kind> {
+        match mode & S_IFMT {
+            S_IFREG => Some(Kind::Extents),
+            S_IFDIR => Some(Kind::Dir),
+            S_IFLNK => Some(Kind::Symlink),
+            _ => None,
+        }
+    }
+
+    /// The `DT_*` number that directory entries carry for an inode of type `mode`.
+    pub const fn ftype(mode: u16) -> u8 {
+        // CAST: four bits.
+        (mode >> 12) as u8
+    }
+
+    /// Checks a record found under the key `ino`.
+    pub fn parse(ino: Ino, bytes: &[u8]) -> Result<&Self, &'static str> {
+        let rec = Self::ref_from_bytes(bytes).map_err(|_| "inode: record of a wrong size")?;
+        if rec.ino.get() != ino.get() || ino.get() == 0 {
+            return Err("inode: record has another number");
+        }
+        let mode = rec.mode.get();
+        match mode & S_IFMT {
+            S_IFREG | S_IFDIR | S_IFLNK | S_IFBLK | S_IFCHR | S_IFIFO | S_IFSOCK => {}
+            _ => return Err("inode: unknown type"),
+        }
+        if rec.size.get() > MAX_SIZE {
+            return Err("inode: size out of range");
+        }
+        if rec.flags.get() & !FLAGS_KNOWN != 0 {
+            return Err("inode: unknown flags");
+        }
+        if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
+            return Err("inode: reserved bytes are not zero");
+        }
+        match Self::tree_kind(mode) {
+            Some(kind) => verify_inline(&rec.root, kind)?,
+            None => {
+                let (core, _) =
+                    NodeCore::ref_from_prefix(&rec.root.0).map_err(|_| "inode: no root")?;
+                if core.level != 0 || core.nr.get() != 0 || rec.nblocks.get() != 0 {
+                    return Err("inode: special file with a tree");
+                }
+            }
+        }
+        Ok(rec)
+    }
+}
