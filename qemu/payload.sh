@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# payload.sh IMAGE [release=FILE.ko] [lab=FILE.ko] [FOLDER...]
+# Builds the small read-only disk that carries all that changes from run to run: init, the modules, and
+# the content of the folders (with bin/ and tests/ in them). Takes about a second.
+. "$(dirname "$0")/../scripts/lib.sh"
+
+out=$1
+shift
+tmp=$out.dir
+rm -rf "$tmp"
+mkdir -p "$tmp/bin" "$tmp/tests" "$tmp/lab"
+install -m 755 "$CALF_ROOT/qemu/init" "$tmp/init"
+for a in "$@"; do
+	case $a in
+	release=*) cp "${a#*=}" "$tmp/calf.ko" ;;
+	lab=*) cp "${a#*=}" "$tmp/lab/calf.ko" ;;
+	*) cp -a "$a/." "$tmp/" ;;
+	esac
+done
+for f in "$CALF_ROOT"/tests/runner/*.sh; do
+	install -m 755 "$f" "$tmp/tests/$(basename "$f" .sh)"
+done
+# The kernel's own modules (device mapper, RAM disk ...), so that modprobe works in the VM.
+kdir=${KDIR:-$("$CALF_ROOT/scripts/kernel.sh" --path || true)}
+if [ -n "$kdir" ] && [ -e "$kdir/modules.order" ]; then
+	release=$(cat "$kdir/include/config/kernel.release")
+	mods=$tmp/lib/modules/$release
+	mkdir -p "$mods"
+	while read -r o; do
+		[ -e "$kdir/${o%.o}.ko" ] && cp "$kdir/${o%.o}.ko" "$mods/"
+	done <"$kdir/modules.order"
+	cp "$kdir"/modules.builtin* "$mods/" 2>/dev/null || true
+	: >"$mods/modules.order"
+	/sbin/depmod -b "$tmp" "$release" 2>/dev/null || true
+fi
+size=$(du -sm "$tmp" | cut -f1)
+rm -f "$out.tmp"
+mke2fs -q -F -t ext4 -b 4096 -O '^has_journal,^resize_inode' -m 0 -N 512 -L calfpayload -d "$tmp" "$out.tmp" "$((size + size / 4 + 4))M" >/dev/null
+rm -rf "$tmp"
+mv "$out.tmp" "$out"

@@ -1,0 +1,145 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The test kernel: fetches the source, configures and builds it, all cached by content.
+#
+#   kernel.sh           makes sure that it is there
+#   kernel.sh --path    prints the build folder (KDIR) when it is there, without building; else exit 1
+#   kernel.sh --config  only configures, into a scratch folder, and prints the .config's path
+#
+# KDIR=            a kernel that is built already: nothing to do here
+# KERNEL_TARBALL=  a linux-7.3.x tarball to use in place of Debian's source package
+. "$(dirname "$0")/lib.sh"
+
+SERIES=7.3
+PACKAGE=linux-source-$SERIES
+SUITES=(trixie-backports forky sid)
+FRAGMENTS=("$CALF_ROOT/qemu/config/base.config" "$CALF_ROOT/qemu/config/x86.config")
+RECIPE=1 # count up when the way of building changes
+
+mode=${1:-build}
+if [ -n "${KDIR:-}" ]; then
+	[ "$mode" = --path ] && { echo "$KDIR"; exit 0; }
+	say "kernel: $KDIR (given)"
+	exit 0
+fi
+
+# A source tree is complete when the file `stamp` beside it exists; it names the version.
+srcdir=$CALF_CACHE/src/$PACKAGE
+if [ -n "${KERNEL_TARBALL:-}" ]; then
+	[ -r "$KERNEL_TARBALL" ] || die "KERNEL_TARBALL=$KERNEL_TARBALL cannot be read"
+	srcdir=$CALF_CACHE/src/tar-$(digest <"$KERNEL_TARBALL")
+fi
+
+key() {
+	{
+		echo "$RECIPE"
+		cat "$srcdir.stamp"
+		# Comments do not matter.
+		grep -hE '^(CONFIG_|# CONFIG_.* is not set)' "${FRAGMENTS[@]}"
+		"$RUSTC" --version
+		"clang$LLVM" --version | head -n 1
+		"$BINDGEN" --version
+	} 2>/dev/null | digest
+}
+
+builddir() { echo "$CALF_CACHE/kernel/$(key)"; }
+
+if [ "$mode" = --path ]; then
+	[ -e "$srcdir.stamp" ] || exit 1
+	dir=$(builddir)
+	[ -e "$dir/stamp" ] || exit 1
+	echo "$dir/build"
+	exit 0
+fi
+
+unpack() { # unpack TARBALL STAMP
+	local tmp=$srcdir.tmp
+	rm -rf "$tmp" "$srcdir"
+	mkdir -p "$tmp"
+	quietly "$CALF_CACHE/log/kernel-unpack.log" "kernel source: unpack" \
+		tar -xf "$1" -C "$tmp" --strip-components=1
+	grep -q "^VERSION = ${SERIES%.*}$" "$tmp/Makefile" && grep -q "^PATCHLEVEL = ${SERIES#*.}$" "$tmp/Makefile" ||
+		die "kernel source: this is not Linux $SERIES"
+	mv "$tmp" "$srcdir"
+	echo "$2" >"$srcdir.stamp.tmp"
+	mv "$srcdir.stamp.tmp" "$srcdir.stamp"
+}
+
+# Debian's source package, from a suite that the host does not follow: a private configuration of apt,
+# so that /etc/apt and the host's package lists stay as they are.
+fetch() {
+	local priv=$CALF_CACHE/apt suite deb got=
+	mkdir -p "$priv/lists/partial" "$priv/archives/partial"
+	local apt=(apt-get -q -o Dir::Etc::sourcelist="$priv/kernel.list" -o Dir::Etc::sourceparts=/dev/null
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+		-o Dir::State::lists="$priv/lists" -o Dir::Cache="$priv" -o Dir::Cache::archives="$priv/archives"
+		-o APT::Sandbox::User=root -o Acquire::Languages=none)
+	for suite in "${SUITES[@]}"; do
+		debian_sources "$suite" >"$priv/kernel.list"
+		quietly "$CALF_CACHE/log/apt-kernel.log" "kernel source: look in $suite" "${apt[@]}" update || continue
+		(cd "$priv" && rm -f "$PACKAGE"_*.deb &&
+			quietly "$CALF_CACHE/log/apt-kernel.log" "kernel source: download $PACKAGE from $suite" \
+				"${apt[@]}" download "$PACKAGE") || continue
+		got=yes
+		break
+	done
+	[ "$got" = yes ] || die "kernel source: no $PACKAGE in ${SUITES[*]}: give KERNEL_TARBALL=linux-$SERIES.x.tar.xz or KDIR="
+	deb=$(echo "$priv/$PACKAGE"_*.deb)
+	dpkg-deb --fsys-tarfile "$deb" | tar -xf - -C "$priv" --wildcards --strip-components=3 "./usr/src/$PACKAGE.tar.xz"
+	unpack "$priv/$PACKAGE.tar.xz" "$(basename "$deb")"
+	rm -f "$priv/$PACKAGE.tar.xz" "$deb"
+}
+
+kmake() { make -C "$srcdir" O="$1" LLVM="$LLVM" RUSTC="$RUSTC" BINDGEN="$BINDGEN" "${@:2}"; }
+
+configure() { # configure BUILD
+	rm -rf "$1"
+	mkdir -p "$1"
+	kmake "$1" tinyconfig &&
+		(cd "$srcdir" && KCONFIG_CONFIG="$1/.config" scripts/kconfig/merge_config.sh -m -O "$1" "$1/.config" "${FRAGMENTS[@]}") &&
+		kmake "$1" olddefconfig || return 1
+	# Kconfig drops silently what its dependencies forbid: look.
+	local line lost=0
+	while read -r line; do
+		case $line in
+		"# CONFIG_"*) # off may also be "not even visible"
+			line=${line#\# } line=${line% is not set}
+			grep -q "^$line=" "$1/.config" || continue ;;
+		*) grep -qFx "$line" "$1/.config" && continue ;;
+		esac
+		echo "configuration line did not survive: $line"
+		lost=1
+	done < <(grep -hE '^(CONFIG_|# CONFIG_.* is not set)' "${FRAGMENTS[@]}")
+	return $lost
+}
+
+lock kernel
+if [ ! -e "$srcdir.stamp" ]; then
+	if [ -n "${KERNEL_TARBALL:-}" ]; then
+		unpack "$KERNEL_TARBALL" "$(basename "$srcdir")"
+	else
+		need_root "fetching the kernel source"
+		fetch
+	fi
+fi
+
+if [ "$mode" = --config ]; then
+	tmp=$CALF_CACHE/kernel/config-only
+	quietly "$CALF_CACHE/log/kernel-config.log" "kernel: configure" configure "$tmp" || exit 2
+	echo "$tmp/.config"
+	exit 0
+fi
+
+dir=$(builddir)
+if [ -e "$dir/stamp" ]; then
+	say "kernel: cached ($(cat "$dir/stamp"))"
+	exit 0
+fi
+# The build tree knows its own path, so it is built in place; the stamp says that it is complete.
+build=$dir/build
+quietly "$CALF_CACHE/log/kernel-config.log" "kernel: configure" configure "$build" || exit 2
+quietly "$CALF_CACHE/log/kernel-rust.log" "kernel: check the Rust toolchain" kmake "$build" rustavailable || exit 2
+quietly "$CALF_CACHE/log/kernel-build.log" "kernel: build $(cat "$srcdir.stamp") (about 8 minutes on 2 cores)" \
+	kmake "$build" -j"$CALF_JOBS" bzImage modules || exit 2
+cat "$build/include/config/kernel.release" >"$dir/stamp.tmp"
+mv "$dir/stamp.tmp" "$dir/stamp"
