@@ -10,7 +10,11 @@
 
 use kernel::prelude::*;
 
+#[deny(unsafe_code)]
+mod algo;
 mod bindings;
+#[deny(unsafe_code)]
+mod format;
 mod kapi;
 mod seam;
 

@@ -8,6 +8,8 @@ pub(crate) mod alloc;
 pub(crate) mod completion;
 pub(crate) mod counters;
 pub(crate) mod credits;
+pub(crate) mod dir;
+pub(crate) mod ext_set;
 pub(crate) mod inode;
 pub(crate) mod opts;
 pub(crate) mod sb;
