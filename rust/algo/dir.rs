@@ -15,30 +15,14 @@ use core::ops::ControlFlow;
 
 use crate::algo::btree::Tree;
 use crate::algo::store::{NodeRead, NodeStore, TreeError};
+use crate::format::dirent::{self, HEADER, SEQ_BITS};
+pub use crate::format::dirent::{DT_DIR, FIRST_KEY, NAME_MAX, PARENT_KEY};
 use crate::format::siphash::siphash24;
 use crate::format::types::{BlockNr, Ino};
 use crate::seam::{FVec, NoMem};
 
-/// The longest name, in bytes.
-pub const NAME_MAX: usize = 255;
-
-/// Bits of the sequence number in a key.
-pub const SEQ_BITS: u32 = 22;
-
-/// The key of the record that names the parent directory.
-pub const PARENT_KEY: u64 = 0;
-
-/// The lowest key of a name.
-pub const FIRST_KEY: u64 = 1 << SEQ_BITS;
-
-/// Bytes of a directory record before the name: the inode number and the type.
-pub const HEADER: usize = 9;
-
 /// What `i_size` of a directory counts for each entry.
 pub const ENTRY_SIZE: u64 = 32;
-
-/// `DT_DIR` of `readdir(3)`.
-pub const DT_DIR: u8 = 4;
 
 const HASH_MASK: u64 = (1 << 40) - 1;
 const MAX_RECORD: usize = HEADER + NAME_MAX;
@@ -57,30 +41,15 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// Parses the value of the tree entry `key`; [`None`] if it is damaged.
     pub fn parse(key: u64, value: &'a [u8]) -> Option<Self> {
+        dirent::verify(key, value).ok()?;
         let (ino, rest) = value.split_first_chunk::<8>()?;
         let (&ftype, name) = rest.split_first()?;
-        let ino = u64::from_le_bytes(*ino);
-        let well_formed = if key == PARENT_KEY {
-            name.is_empty() && ftype == DT_DIR
-        } else {
-            key >= FIRST_KEY && is_storable(name) && matches!(ftype, 1 | 2 | 4 | 6 | 8 | 10 | 12)
-        };
-        (ino != 0 && well_formed).then_some(Self {
-            ino: Ino::new(ino),
+        Some(Self {
+            ino: Ino::new(u64::from_le_bytes(*ino)),
             ftype,
             name,
         })
     }
-}
-
-/// Whether `name` may stand in a directory: 1 to 255 bytes, neither `/` nor NUL, not `.` or `..`.
-pub fn is_storable(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.len() <= NAME_MAX
-        && name != b"."
-        && name != b".."
-        && !name.contains(&b'/')
-        && !name.contains(&0)
 }
 
 /// The first key that `name` may have.

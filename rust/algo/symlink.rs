@@ -8,17 +8,9 @@ use core::ops::ControlFlow;
 
 use crate::algo::btree::Tree;
 use crate::algo::store::{NodeRead, NodeStore, TreeError};
+pub use crate::format::symlink::{CHUNK, TARGET_MAX};
 use crate::format::types::BlockNr;
 use crate::seam::FVec;
-
-/// The longest target, in bytes.
-pub const TARGET_MAX: usize = 4095;
-
-/// Bytes of a chunk; only the last may be shorter.
-pub const CHUNK: usize = 256;
-
-/// The most chunks of a target.
-pub const MAX_CHUNKS: usize = TARGET_MAX.div_ceil(CHUNK);
 
 /// The most nodes that a target fills: a leaf of the smallest size takes three chunks, and the
 /// inline root five children.
