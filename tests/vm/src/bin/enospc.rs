@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A full disk: what was accepted is kept, and when all is deleted the free count is what it was.
+
+use calf_vmlib::file::{
+    check_pattern, clone_file, fallocate, open, open_direct, patterned, punch, write_direct,
+    write_pattern,
+};
+use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
+use calf_vmlib::sys::{Loop, Map};
+use calf_vmlib::{cases, ensure, ensure_eq, ktap, observe, Context, Env, Result};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Bytes of the filesystem: small, so that it fills quickly.
+const SIZE: u64 = 96 << 20;
+const CHUNK: u64 = 1 << 20;
+
+fn is_enospc(e: &std::io::Error) -> bool {
+    e.raw_os_error() == Some(Errno::NOSPC.raw_os_error())
+}
+
+fn small_fs(env: &Env, bs: &str, f: impl FnOnce(&mut Mounted) -> Result) -> Result {
+    let small = Loop::new(&env.dev, SIZE).ctx("loop device")?;
+    cfs::mkfs(env, &small.path, &["-b", bs])?;
+    let mut m = Mounted::new(&small.path, &env.mnt, "")?;
+    let outcome = ktap::guarded(|| f(&mut m));
+    m.umount()?;
+    drop(m);
+    outcome?;
+    cfs::fsck(env, &small.path)
+}
+
+/// Deletes everything and waits for the free count to come back.
+fn all_is_back(m: &mut Mounted, start: u64) -> Result {
+    for e in std::fs::read_dir(&m.mnt)? {
+        std::fs::remove_file(e?.path()).ctx("unlink on a full disk")?;
+    }
+    m.sync()?;
+    // Evicted inodes and a commit may need an instant.
+    let until = Instant::now() + Duration::from_secs(3);
+    while m.space()?.free < start && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        m.sync()?;
+    }
+    let live = m.space()?.free;
+    m.cycle()?;
+    let end = m.space()?.free;
+    ensure_eq!(end, start, "free blocks after a remount ({live} before it)");
+    ensure_eq!(live, start, "free blocks");
+    Ok(())
+}
+
+/// Free blocks of a filesystem on which files have come and gone: the tree of inodes has its
+/// nodes, which stay.
+fn start(m: &mut Mounted) -> Result<u64> {
+    for i in 0..10 {
+        write_pattern(&open(&m.path(&format!("warm-{i}")))?, 1, 0, 10_000)?;
+    }
+    m.sync()?;
+    for i in 0..10 {
+        std::fs::remove_file(m.path(&format!("warm-{i}")))?;
+    }
+    m.sync()?;
+    m.cycle()?;
+    Ok(m.space()?.free)
+}
+
+/// Writes until the disk is full; returns how many bytes were accepted.
+fn fill(m: &Mounted, name: &str, seed: u64) -> Result<u64> {
+    let f = match open(&m.path(name)) {
+        Err(e) if e.errno == Some(Errno::NOSPC.raw_os_error()) => return Ok(0),
+        other => other?,
+    };
+    let mut at = 0;
+    let mut step = CHUNK;
+    loop {
+        let buf = patterned(seed, at, step as usize);
+        match f.write_at(&buf, at) {
+            Ok(n) => at += n as u64,
+            Err(e) if is_enospc(&e) && step > 512 => step /= 2,
+            Err(e) if is_enospc(&e) => return Ok(at),
+            Err(e) => return Err(e).ctx(format!("write at {at}")),
+        }
+    }
+}
+
+fn buffered(env: &Env) -> Result {
+    for bs in ["4096", "1024"] {
+        small_fs(env, bs, |m| {
+            let free = start(m)?;
+            let len = fill(m, "full", 1)?;
+            ktap::note(&format!(
+                "block size {bs}: {free} free blocks took {len} bytes"
+            ));
+            ensure!(len > 32 << 20, "only {len} bytes were accepted");
+            // Accepted means kept: nothing may fail later for lack of space.
+            open(&m.path("full"))?
+                .sync_all()
+                .ctx("fsync of accepted data")?;
+            drop_caches()?;
+            check_pattern(&open(&m.path("full"))?, 1, 0, len)?;
+            let left = m.space()?.free;
+            ktap::note(&format!(
+                "{left} blocks are left free, {} available",
+                m.space()?.avail
+            ));
+            m.cycle()?;
+            check_pattern(&open(&m.path("full"))?, 1, 0, len)?;
+            all_is_back(m, free)
+        })?;
+    }
+    Ok(())
+}
+
+fn many_small_files(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        let mut n = 0u64;
+        loop {
+            let p = m.path(&format!("f{n}"));
+            let full = |e: &calf_vmlib::Fail| e.errno == Some(Errno::NOSPC.raw_os_error());
+            match open(&p).and_then(|f| write_pattern(&f, n, 0, 3000)) {
+                Ok(()) => n += 1,
+                Err(e) if full(&e) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        ktap::note(&format!("{n} files of 3000 bytes"));
+        ensure!(n > 5000, "only {n} files");
+        m.sync()?;
+        m.cycle()?;
+        for i in 0..n {
+            check_pattern(&open(&m.path(&format!("f{i}")))?, i, 0, 3000).ctx(i)?;
+        }
+        all_is_back(m, free).or_else(|e| {
+            // A tree that had thousands of records may keep an inner node.
+            let now = m.space()?.free;
+            if free.abs_diff(now) <= 4 {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })
+    })
+}
+
+fn mapped(env: &Env) -> Result {
+    for bs in ["4096", "1024"] {
+        small_fs(env, bs, |m| {
+            let free = start(m)?;
+            // Leave a little space, then dirty holes by map as far as it goes. A page that cannot
+            // be backed kills with SIGBUS, so that a child does it.
+            let len = fill(m, "full", 1)?;
+            open(&m.path("full"))?.set_len(len - (2 << 20))?;
+            m.sync()?;
+            let f = open(&m.path("map"))?;
+            f.set_len(8 << 20)?;
+            let exe = std::env::current_exe()?;
+            let out = std::process::Command::new(exe)
+                .arg("--map-child")
+                .arg(m.path("map"))
+                .output()
+                .ctx("child")?;
+            let text = String::from_utf8_lossy(&out.stdout).into_owned();
+            let done = text
+                .lines()
+                .filter_map(|l| l.parse::<u64>().ok())
+                .next_back()
+                .unwrap_or(0);
+            ktap::note(&format!(
+                "block size {bs}: {done} bytes by map, child {}",
+                out.status
+            ));
+            ensure!(done >= 1 << 20, "only {done} bytes by map");
+            ensure!(!out.status.success(), "8 MiB fitted into 2 MiB");
+            f.sync_all().ctx("fsync of mapped data")?;
+            drop_caches()?;
+            check_pattern(&f, 7, 0, done)?;
+            drop(f);
+            all_is_back(m, free)
+        })?;
+    }
+    Ok(())
+}
+
+fn map_child(path: &std::path::Path) -> Result {
+    use std::io::Write;
+    let f = open(path)?;
+    let map = Map::new(&f, 0, 8 << 20)?;
+    let mut out = std::io::stdout().lock();
+    for at in (0..8usize << 20).step_by(4096) {
+        map.write(at, &patterned(7, at as u64, 4096));
+        writeln!(out, "{}", at + 4096)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn unwritten_blocks_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        // Preallocated space must be writable on a full disk, however the tree splits.
+        let f = open(&m.path("pre"))?;
+        fallocate(&f, FallocateFlags::empty(), 0, 8 << 20)?;
+        m.sync()?;
+        fill(m, "full", 1)?;
+        m.sync()?;
+        fill(m, "full2", 2)?;
+        m.sync()?;
+        for i in (0..8u64 << 10).step_by(2) {
+            f.write_all_at(&patterned(3, i * 1024, 1024), i * 1024)
+                .ctx(format!("block {i}"))?;
+        }
+        f.sync_all().ctx("fsync of preallocated blocks")?;
+        drop_caches()?;
+        for i in (0..8u64 << 10).step_by(2) {
+            check_pattern(&f, 3, i * 1024, 1024)?;
+        }
+        drop(f);
+        all_is_back(m, free)
+    })
+}
+
+fn unlink_and_punch_shared_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, 4 << 20)?;
+        f1.sync_all()?;
+        let f2 = open(&m.path("f2"))?;
+        clone_file(&f2, &f1)?;
+        m.sync()?;
+        fill(m, "full", 2)?;
+        m.sync()?;
+        fill(m, "full2", 2)?;
+        m.sync()?;
+        // Each punch splits a shared extent and needs space for records. The pool that freeing
+        // operations may use is small: it must last for a while, then refusal is allowed.
+        let mut refused = 0;
+        for i in (1..4u64 << 10).step_by(2) {
+            match punch(&f2, i * 1024, 1024) {
+                Ok(()) => {}
+                Err(e) if i > 128 && e.errno == Some(Errno::NOSPC.raw_os_error()) => refused += 1,
+                Err(e) => return Err(e).ctx(format!("punch block {i} on a full disk")),
+            }
+        }
+        ktap::note(&format!("{refused} of 2048 punches were refused"));
+        check_pattern(&f1, 1, 0, 4 << 20)?;
+        drop((f1, f2));
+        all_is_back(m, free)
+    })
+}
+
+fn direct(env: &Env) -> Result {
+    small_fs(env, "4096", |m| {
+        let free = start(m)?;
+        let f = open_direct(&m.path("f"))?;
+        let mut at = 0;
+        loop {
+            match write_direct(&f, 5, at, 1 << 18) {
+                Ok(()) => at += 1 << 18,
+                Err(e) => {
+                    let short = e.text.contains("wrote");
+                    let full = e.errno == Some(Errno::NOSPC.raw_os_error());
+                    ensure!(short || full, "{e}");
+                    break;
+                }
+            }
+        }
+        ensure!(at > 32 << 20, "only {at} bytes");
+        drop_caches()?;
+        check_pattern(&open(&m.path("f"))?, 5, 0, at)?;
+        drop(f);
+        all_is_back(m, free)
+    })
+}
+
+fn overwrite_shared_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "4096", |m| {
+        let free = start(m)?;
+        let f1 = open(&m.path("f1"))?;
+        write_pattern(&f1, 1, 0, 8 << 20)?;
+        f1.sync_all()?;
+        let f2 = open(&m.path("f2"))?;
+        clone_file(&f2, &f1)?;
+        m.sync()?;
+        fill(m, "full", 2)?;
+        m.sync()?;
+        // Must be refused or kept, block by block; the other owner never changes.
+        let mut kept = Vec::new();
+        for i in 0..2048u64 {
+            match f2.write_at(&patterned(9, i * 4096, 4096), i * 4096) {
+                Ok(4096) => kept.push(i),
+                Ok(n) => ensure!(n < 4096, "wrote {n}"),
+                Err(e) => ensure!(is_enospc(&e), "write: {e}"),
+            }
+        }
+        ktap::note(&format!(
+            "{} of 2048 shared blocks were overwritten",
+            kept.len()
+        ));
+        f2.sync_all().ctx("fsync of accepted data")?;
+        drop_caches()?;
+        check_pattern(&f1, 1, 0, 8 << 20)?;
+        for i in 0..2048u64 {
+            let seed = if kept.contains(&i) { 9 } else { 1 };
+            check_pattern(&f2, seed, i * 4096, 4096).ctx(format!("block {i}"))?;
+        }
+        drop((f1, f2));
+        all_is_back(m, free)
+    })
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, path] = args.as_slice() {
+        if flag == "--map-child" {
+            return if map_child(path.as_ref()).is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(1)
+            };
+        }
+    }
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        cases![
+            buffered,
+            many_small_files,
+            mapped,
+            unwritten_blocks_on_a_full_disk,
+            unlink_and_punch_shared_on_a_full_disk,
+            direct,
+            overwrite_shared_on_a_full_disk,
+        ],
+        |_| {},
+    )
+}
