@@ -174,12 +174,18 @@ pub fn seal(bytes: &mut [u8], uuid: &[u8; 16]) {
 
 /// Checks a block that came from the device: all that can be said without other blocks (C11).
 pub fn verify(bytes: &[u8], id: &NodeId, uuid: &[u8; 16]) -> Result<(), &'static str> {
+    verify_structure(bytes, id, uuid)?;
+    verify_values(bytes, CORE_OFFSET, HEADER_SIZE, id.kind)
+}
+
+/// The part of [`verify`] that does not look into the values.
+pub fn verify_structure(bytes: &[u8], id: &NodeId, uuid: &[u8; 16]) -> Result<(), &'static str> {
     verify_identity(bytes, id, uuid)?;
     let header = header(bytes).ok_or("node: block too small")?;
     if header.crc.get() != checksum(bytes, uuid) {
         return Err("node: wrong checksum");
     }
-    verify_body(bytes, CORE_OFFSET, HEADER_SIZE, id.kind)
+    verify_body(bytes, CORE_OFFSET, HEADER_SIZE)
 }
 
 /// Checks that the block is the node that was asked for. Cheap; every look-up repeats it, because a
@@ -222,32 +228,28 @@ pub fn verify_inline(root: &InlineRoot, kind: Kind) -> Result<(), &'static str> 
     if core.level >= MAX_LEVEL {
         return Err("root: level too high");
     }
-    verify_body(&root.0, 0, CORE_SIZE, kind)
+    verify_body(&root.0, 0, CORE_SIZE)?;
+    verify_values(&root.0, 0, CORE_SIZE, kind)
 }
 
-/// Checks slots and values of a node whose identity is known.
-fn verify_body(
-    bytes: &[u8],
-    core_at: usize,
-    slots_at: usize,
-    kind: Kind,
-) -> Result<(), &'static str> {
-    let (core, _) = bytes
-        .get(core_at..)
-        .and_then(|rest| NodeCore::ref_from_prefix(rest).ok())
-        .ok_or("node: block too small")?;
+/// The core and the slots of a node.
+fn parts(bytes: &[u8], core_at: usize, slots_at: usize) -> Option<(&NodeCore, &[Slot])> {
+    let (core, _) = NodeCore::ref_from_prefix(bytes.get(core_at..)?).ok()?;
     let nr = usize::from(core.nr.get());
-    let (slots, _) = bytes
-        .get(slots_at..)
-        .and_then(|rest| <[Slot]>::ref_from_prefix_with_elems(rest, nr).ok())
-        .ok_or("node: more slots than fit")?;
-    let floor = slots_at.saturating_add(nr.saturating_mul(SLOT_SIZE));
+    let (slots, _) = <[Slot]>::ref_from_prefix_with_elems(bytes.get(slots_at..)?, nr).ok()?;
+    Some((core, slots))
+}
+
+/// Checks slots and heap of a node whose identity is known.
+fn verify_body(bytes: &[u8], core_at: usize, slots_at: usize) -> Result<(), &'static str> {
+    let (core, slots) = parts(bytes, core_at, slots_at).ok_or("node: more slots than fit")?;
+    let floor = slots_at.saturating_add(slots.len().saturating_mul(SLOT_SIZE));
     let mut end = bytes.len();
-    let mut before: Option<(u64, &[u8])> = None;
+    let mut before = None;
     for slot in slots {
         let key = slot.key.get();
         let (off, len) = (usize::from(slot.off.get()), usize::from(slot.len.get()));
-        if before.is_some_and(|(before, _)| before >= key) {
+        if before >= Some(key) {
             return Err("node: keys do not ascend");
         }
         if len > MAX_VALUE {
@@ -256,16 +258,10 @@ fn verify_body(
         if off < floor || off.checked_add(len) != Some(end) {
             return Err("node: value out of place");
         }
-        let value = bytes.get(off..end).ok_or("node: value out of place")?;
-        if core.level == 0 {
-            value::verify_value(kind, key, value)?;
-            if let Some((before, bytes)) = before {
-                value::verify_order(kind, before, bytes, key)?;
-            }
-        } else if len != CHILD_SIZE {
+        if core.level > 0 && len != CHILD_SIZE {
             return Err("node: child pointer of a wrong size");
         }
-        before = Some((key, value));
+        before = Some(key);
         end = off;
     }
     if usize::from(core.heap.get()) != end || end < floor {
@@ -274,8 +270,33 @@ fn verify_body(
     if core.dead.get() != 0 {
         return Err("node: holes between the values");
     }
-    if core.level > 0 && nr == 0 {
+    if core.level > 0 && slots.is_empty() {
         return Err("node: internal without children");
+    }
+    Ok(())
+}
+
+/// Checks the records of a leaf whose slots hold.
+fn verify_values(
+    bytes: &[u8],
+    core_at: usize,
+    slots_at: usize,
+    kind: Kind,
+) -> Result<(), &'static str> {
+    let (core, slots) = parts(bytes, core_at, slots_at).ok_or("node: more slots than fit")?;
+    if core.level > 0 {
+        return Ok(());
+    }
+    let mut before: Option<(u64, &[u8])> = None;
+    for slot in slots {
+        let (key, off) = (slot.key.get(), usize::from(slot.off.get()));
+        let end = off.saturating_add(usize::from(slot.len.get()));
+        let value = bytes.get(off..end).ok_or("node: value out of place")?;
+        value::verify_value(kind, key, value)?;
+        if let Some((before, bytes)) = before {
+            value::verify_order(kind, before, bytes, key)?;
+        }
+        before = Some((key, value));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The kernel module's shared code, compiled for user space.
 //!
 //! `format` and `algo` are the module's own files; `seam` gives them the platform they ask for.
+//! `mem` and `random` serve the tests.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -14,5 +15,7 @@ mod shared {
     pub mod format;
 }
 
+pub mod mem;
+pub mod random;
 pub mod seam;
 pub use shared::{algo, format};

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! A store in memory, for tests: nodes are published or dropped as a whole, every node read is
+//! verified, every edit is measured, and any call can be made to fail.
+
+use crate::algo::store::{NodeId, NodeRead, NodeStore, TreeError};
+use crate::format::node;
+use crate::format::types::{BlockNr, Ino, Kind};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a call on the store can fail with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemError {
+    /// The tree's own errors.
+    Tree(TreeError),
+    /// The failure that was asked for.
+    Injected,
+    /// No such block.
+    NoBlock,
+    /// The node did not pass the verifier.
+    Bad(&'static str),
+}
+
+impl From<TreeError> for MemError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// The store.
+#[derive(Clone)]
+pub struct MemStore {
+    block_size: usize,
+    uuid: [u8; 16],
+    /// Published nodes.
+    pub blocks: BTreeMap<u64, Vec<u8>>,
+    shadows: BTreeMap<u64, (NodeId, Vec<u8>)>,
+    freed: BTreeSet<u64>,
+    touched: BTreeSet<u64>,
+    allocated: u64,
+    next: u64,
+    calls_left: Cell<Option<u64>>,
+    calls: Cell<u64>,
+    /// Whether to look into the values of leaves; off for trees of arbitrary bytes.
+    pub check_values: bool,
+    /// Whether to verify nodes at all; off to give damage to the trees themselves.
+    pub check: bool,
+}
+
+impl MemStore {
+    /// An empty store; values are checked.
+    pub fn new(block_size: usize) -> Self {
+        Self {
+            block_size,
+            uuid: *b"calf-memory-uuid",
+            blocks: BTreeMap::new(),
+            shadows: BTreeMap::new(),
+            freed: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            allocated: 0,
+            next: 1000,
+            calls_left: Cell::new(None),
+            calls: Cell::new(0),
+            check_values: true,
+            check: true,
+        }
+    }
+
+    /// Publishes an empty root for a global tree.
+    pub fn make_root(&mut self, kind: Kind, block: BlockNr) {
+        let mut bytes = vec![0; self.block_size];
+        let id = NodeId {
+            block,
+            owner: Ino::GLOBAL,
+            kind,
+            level: 0,
+        };
+        node::init(&mut bytes, &id, &self.uuid);
+        node::header_mut(&mut bytes)
+            .expect("a block is large enough")
+            .tree_blocks = 1.into();
+        node::seal(&mut bytes, &self.uuid);
+        self.blocks.insert(block.get(), bytes);
+    }
+
+    /// Lets the call after the next `calls` fail.
+    pub fn fail_after(&self, calls: Option<u64>) {
+        self.calls_left.set(calls);
+    }
+
+    /// Calls since the store was made.
+    pub fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
+    /// Nodes changed, allocated or freed since the last publish or drop.
+    pub fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Nodes allocated since the last publish or drop.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Publishes the changes.
+    pub fn publish(&mut self) -> Result<(), MemError> {
+        let shadows = std::mem::take(&mut self.shadows);
+        for (block, (id, mut bytes)) in shadows {
+            node::seal(&mut bytes, &self.uuid);
+            self.verify(&bytes, &id)?;
+            self.blocks.insert(block, bytes);
+        }
+        for block in std::mem::take(&mut self.freed) {
+            self.blocks.remove(&block);
+        }
+        self.reset();
+        Ok(())
+    }
+
+    /// Drops the changes.
+    pub fn abandon(&mut self) {
+        self.shadows.clear();
+        self.freed.clear();
+        self.reset();
+    }
+
+    fn reset(&mut self) {
+        self.touched.clear();
+        self.allocated = 0;
+    }
+
+    fn verify(&self, bytes: &[u8], id: &NodeId) -> Result<(), MemError> {
+        let verify = if self.check_values {
+            node::verify
+        } else {
+            node::verify_structure
+        };
+        match self.check {
+            true => verify(bytes, id, &self.uuid).map_err(MemError::Bad),
+            false => Ok(()),
+        }
+    }
+
+    fn call(&self) -> Result<(), MemError> {
+        self.calls.set(self.calls.get() + 1);
+        match self.calls_left.get() {
+            Some(0) => Err(MemError::Injected),
+            Some(n) => {
+                self.calls_left.set(Some(n - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn published(&self, id: &NodeId) -> Result<&[u8], MemError> {
+        if self.freed.contains(&id.block.get()) {
+            return Err(MemError::NoBlock);
+        }
+        let bytes = self.blocks.get(&id.block.get()).ok_or(MemError::NoBlock)?;
+        self.verify(bytes, id)?;
+        Ok(bytes)
+    }
+}
+
+impl NodeRead for MemStore {
+    type Error = MemError;
+
+    fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    fn uuid(&self) -> &[u8; 16] {
+        &self.uuid
+    }
+
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, MemError> {
+        self.call()?;
+        match self.shadows.get(&id.block.get()) {
+            Some((_, bytes)) => Ok(f(bytes)),
+            None => Ok(f(self.published(&id)?)),
+        }
+    }
+}
+
+impl NodeStore for MemStore {
+    fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8], MemError> {
+        self.call()?;
+        let block = id.block.get();
+        if !self.shadows.contains_key(&block) {
+            let bytes = self.published(&id)?.to_vec();
+            // A root's level changes: publish checks it against any.
+            let level = node::LEVEL_ANY;
+            self.shadows.insert(block, (NodeId { level, ..id }, bytes));
+        }
+        self.touched.insert(block);
+        match self.shadows.get_mut(&block) {
+            Some((_, bytes)) => Ok(bytes),
+            None => Err(MemError::NoBlock),
+        }
+    }
+
+    fn alloc_node(
+        &mut self,
+        owner: Ino,
+        kind: Kind,
+        level: u8,
+        _near: BlockNr,
+    ) -> Result<BlockNr, MemError> {
+        self.call()?;
+        let block = BlockNr::new(self.next);
+        self.next += 1;
+        self.allocated += 1;
+        let id = NodeId {
+            block,
+            owner,
+            kind,
+            level,
+        };
+        let mut bytes = vec![0; self.block_size];
+        node::init(&mut bytes, &id, &self.uuid);
+        self.shadows.insert(block.get(), (id, bytes));
+        self.touched.insert(block.get());
+        Ok(block)
+    }
+
+    fn free_node(&mut self, id: NodeId) -> Result<(), MemError> {
+        self.call()?;
+        let block = id.block.get();
+        if self.shadows.remove(&block).is_none() {
+            self.published(&id)?;
+        }
+        self.freed.insert(block);
+        self.touched.insert(block);
+        Ok(())
+    }
+}
