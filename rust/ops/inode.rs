@@ -2,7 +2,7 @@
 
 //! Attributes, and the inode operations of everything that is not a directory.
 
-use kernel::error::Result;
+use kernel::error::{code::EINVAL, Result};
 use kernel::prelude::vtable;
 
 use crate::fs::{self, Calf, Inode};
@@ -26,7 +26,15 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
     inode.sb().data().check_shutdown()?;
     attr.prepare(idmap, &dentry)?;
     if let Some(size) = attr.size() {
+        if !inode.is_reg() {
+            return Err(EINVAL);
+        }
+        let changes = size != inode.size();
         fs::truncate::setsize(inode, size)?;
+        if changes {
+            // `truncate(2)` asks for new times only by changing the size.
+            inode.touch(true);
+        }
     }
     attr.copy_to(idmap, inode);
     inode.mark_dirty();
