@@ -44,7 +44,14 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
 /// Reports attributes.
 pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask: u32) -> Result {
     stat.fill(idmap, mask, inode);
-    stat.set_btime(inode.data().ext.read().btime);
+    let ext = inode.data().ext.read();
+    stat.set_btime(ext.btime);
+    // What waits for its place takes space already, as in XFS.
+    let staged = ext
+        .staging
+        .reserved_blocks()
+        .saturating_add(ext.staging.claimed_blocks());
+    stat.add_sectors(staged.saturating_mul(inode.sb().block_size() / 512));
     Ok(())
 }
 
