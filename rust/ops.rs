@@ -5,6 +5,7 @@
 mod dir;
 mod inode;
 mod namei;
+mod super_ops;
 mod symlink;
 
 use crate::fs::Inode;

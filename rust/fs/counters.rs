@@ -75,12 +75,6 @@ counters! {
     delalloc_reserved,
     /// Gauge: blocks reserved for data that replaces a shared block (or any under always_cow).
     cow_reserved,
-    /// Gauge: blocks chosen for data under way, of which nothing on disk says so.
-    claimed,
-    /// Gauge: blocks under staged I/O (C2), each counted as often as it is pinned.
-    pinned,
-    /// Gauge: blocks freed in a transaction that has not committed.
-    freed_pending,
     /// Gauge: blocks set aside for metadata.
     meta_reserved,
     /// Event: a mapping was found stale and asked for again.

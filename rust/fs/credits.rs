@@ -39,7 +39,8 @@ impl Credits {
         Self { blocks, revokes }
     }
 
-    const fn plus(self, o: Self) -> Self {
+    /// Both demands together.
+    pub(crate) const fn plus(self, o: Self) -> Self {
         Self {
             blocks: self.blocks + o.blocks,
             revokes: self.revokes + o.revokes,

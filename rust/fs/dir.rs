@@ -18,13 +18,13 @@ use super::credits::{Credits, EDIT_SPACE};
 use super::ext_set::ExtSet;
 use super::inode::{Inode, InodeExt};
 use super::itable::NewInode;
-use super::orphan;
+use super::orphan::{self, OrphanKind};
 use super::sb::Place;
 use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::Tree;
 use crate::algo::dir::{self as entries, Batch, Found, NAME_MAX};
 use crate::algo::symlink;
-use crate::format::orphan::OrphanKind;
+
 use crate::format::types::Ino;
 use crate::kapi::jbd2::Tid;
 use crate::seam::FVec;
@@ -63,7 +63,7 @@ pub(crate) fn lookup(dir: &Inode, name: &[u8]) -> Result<Option<Ino>> {
     sb.check_shutdown()?;
     let ext = dir.data().ext.read();
     let tree = ext.tree(dir);
-    let found = entries::lookup(&tree, &sb.reader(), sb.geo().hash_seed(), name)?;
+    let found = entries::lookup(&tree, &sb.reader(), sb.hash_seed(), name)?;
     Ok(found.map(|f| f.ino))
 }
 
@@ -104,7 +104,7 @@ fn publish_dir(dir: &Inode, ext: &mut InodeExt, tree: &Tree, names: i64) {
 /// Finds `name`, which must lead to `inode`: so the VFS said, under the locks it still holds.
 fn find(tree: &Tree, trans: &Trans<'_>, dir: &Inode, name: &[u8], inode: &Inode) -> Result<Found> {
     let sb = dir.sb().data();
-    match entries::lookup(tree, trans, sb.geo().hash_seed(), name)? {
+    match entries::lookup(tree, trans, sb.hash_seed(), name)? {
         Some(found) if found.ino.get() == inode.ino() => Ok(found),
         Some(_) => Err(sb.corrupted(Place::Ino(Ino::new(dir.ino())), "name leads elsewhere")),
         None => Err(ENOENT),
@@ -115,19 +115,6 @@ fn find(tree: &Tree, trans: &Trans<'_>, dir: &Inode, name: &[u8], inode: &Inode)
 fn check_links(inode: &Inode) -> Result {
     if inode.nlink() >= LINK_MAX {
         return Err(EMLINK);
-    }
-    Ok(())
-}
-
-/// Whether `dir` counts the subdirectory that it is about to lose. If not, its count would reach
-/// zero while it has a name, and it would be destroyed with its last user.
-fn check_subdirectory(dir: &Inode) -> Result {
-    if dir.nlink() <= 2 {
-        let place = Place::Ino(Ino::new(dir.ino()));
-        return Err(dir
-            .sb()
-            .data()
-            .corrupted(place, "link count of a directory is too low"));
     }
     Ok(())
 }
@@ -161,7 +148,7 @@ pub(crate) fn create(
     entries::insert(
         &mut names,
         &mut trans,
-        sb.geo().hash_seed(),
+        sb.hash_seed(),
         name,
         number,
         ftype(inode.mode()),
@@ -217,7 +204,7 @@ pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     entries::insert(
         &mut names,
         &mut trans,
-        sb.geo().hash_seed(),
+        sb.hash_seed(),
         name,
         number,
         ftype(inode.mode()),
@@ -265,9 +252,6 @@ fn prepare_drop(trans: &mut Trans<'_>, ext: &InodeExt, inode: &Inode) -> Result 
 /// Removes `name`, which leads to `inode`, from `dir`: unlink and rmdir. Returns the transaction.
 pub(crate) fn unlink(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     let sb = dir.sb().data();
-    if inode.is_dir() {
-        check_subdirectory(dir)?;
-    }
     // The orphan tree may grow, also on a full filesystem (B2c).
     let space = MetaSpace::pool(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
@@ -328,9 +312,6 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     if moves_up && target.is_none() {
         check_links(new_dir)?;
     }
-    if moves_up || is_dir && target.is_some() {
-        check_subdirectory(old_dir)?;
-    }
 
     let space = if target.is_some() {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
@@ -340,7 +321,7 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     };
     let mut trans = Trans::start(sb, Credits::RENAME, space)?;
     let mut exts = ExtSet::lock([old_dir, new_dir, inode, target.unwrap_or(inode)]);
-    let seed = sb.geo().hash_seed();
+    let seed = sb.hash_seed();
     let number = Ino::new(inode.ino());
 
     // The new name first: until the old one goes, its key is known not to move.
@@ -382,10 +363,10 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     if is_dir {
         // The `..` of the inode that moves leaves one directory for the other; the `..` of a
         // directory that is replaced goes.
+        old_dir.drop_nlink();
         if target.is_none() {
             new_dir.inc_nlink();
         }
-        old_dir.drop_nlink();
         if moves_up {
             publish_tree(inode, exts.of(inode), &own);
         }

@@ -16,14 +16,16 @@ const OPT_DEBUG: u8 = 1;
 const OPT_BUG: u8 = 2;
 
 /// What calf understands beside the options of the VFS.
-pub const PARAMS: ParamTable = ParamTable::new(const {
-    &[
-        ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
-        ParamSpec::flag(c"debug", OPT_DEBUG),
-        ParamSpec::string(c"bug", OPT_BUG),
-        ParamSpec::end(),
-    ]
-});
+pub const PARAMS: ParamTable = ParamTable::new(
+    const {
+        &[
+            ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
+            ParamSpec::flag(c"debug", OPT_DEBUG),
+            ParamSpec::string(c"bug", OPT_BUG),
+            ParamSpec::end(),
+        ]
+    },
+);
 
 /// The options of a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl MountOpts {
             seq_print!(m, ",debug");
         }
         #[cfg(calf_lab)]
-        self.bugs.for_each_name(|name| seq_print!(m, ",bug={}", name));
+        self.bugs
+            .for_each_name(|name| seq_print!(m, ",bug={}", name));
     }
 }

@@ -3,6 +3,8 @@
 //! What hangs on a mounted superblock.
 
 use super::alloc::Allocator;
+use super::counters::Counters;
+use super::debug::DebugDir;
 use super::opts::MountOpts;
 use super::space::Space;
 use crate::algo::store::{NodeRead, TreeError};
@@ -109,9 +111,15 @@ pub(crate) struct Sb {
     dev: Dev,
     name: Name,
     opts: MountOpts,
+    /// Secret key of the directory hash.
+    hash_seed: [u8; 16],
     shutdown: Atomic<bool>,
+    /// Is the filesystem mounted for writing, and not marked clean?
+    writable: Atomic<bool>,
     next_ino: Atomic<u64>,
     inodes: Atomic<i64>,
+    counters: Arc<Counters>,
+    debug: DebugDir,
     #[pin]
     refcount_lock: RwSem<()>,
     #[pin]
@@ -162,10 +170,12 @@ pub(crate) struct SbParts {
     pub name: Name,
     /// Mount options.
     pub opts: MountOpts,
-    /// First inode number to hand out.
-    pub next_ino: u64,
-    /// Inodes in use.
-    pub inodes: u64,
+    /// Secret key of the directory hash.
+    pub hash_seed: [u8; 16],
+    /// Event counters and gauges.
+    pub counters: Arc<Counters>,
+    /// The mount's directory in debugfs.
+    pub debug: DebugDir,
 }
 
 impl Sb {
@@ -178,8 +188,9 @@ impl Sb {
             dev,
             name,
             opts,
-            next_ino,
-            inodes,
+            hash_seed,
+            counters,
+            debug,
         } = parts;
         pin_init!(Self {
             journal,
@@ -188,9 +199,14 @@ impl Sb {
             dev,
             name,
             opts,
+            hash_seed,
             shutdown: Atomic::new(false),
-            next_ino: Atomic::new(next_ino),
-            inodes: Atomic::new(inodes as i64),
+            writable: Atomic::new(false),
+            // Set by mount, which needs the trees for that.
+            next_ino: Atomic::new(0),
+            inodes: Atomic::new(0),
+            counters,
+            debug,
             refcount_lock <- RwSem::new((), c_str!("calf_refcount"), static_lock_class!()),
             orphan_lock <- RwSem::new((), c_str!("calf_orphans"), static_lock_class!()),
             itable_lock <- RwSem::new((), c_str!("calf_itable"), static_lock_class!()),
@@ -262,6 +278,39 @@ impl Sb {
     /// log2 of the block size.
     pub(crate) fn block_shift(&self) -> u32 {
         self.geo.block_size().trailing_zeros()
+    }
+
+    /// Secret key of the directory hash.
+    pub(crate) fn hash_seed(&self) -> &[u8; 16] {
+        &self.hash_seed
+    }
+
+    /// Event counters and gauges.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The mount's directory in debugfs.
+    pub(crate) fn debug(&self) -> &DebugDir {
+        &self.debug
+    }
+
+    /// Is the filesystem mounted for writing, and not marked clean?
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable.load(Relaxed)
+    }
+
+    /// Notes whether the superblock on disk says that the filesystem is in use. Mount, remount,
+    /// freeze and umount only.
+    pub(crate) fn set_writable(&self, writable: bool) {
+        self.writable.store(writable, Relaxed);
+    }
+
+    /// Sets the first inode number to hand out and the number of inodes in use. Mount only.
+    pub(crate) fn init_inodes(&self, next_ino: u64, inodes: u64) {
+        self.next_ino.store(next_ino, Relaxed);
+        // CAST: Fewer inodes than blocks times four, that is, far below 2^63.
+        self.inodes.store(inodes as i64, Relaxed);
     }
 
     /// A new inode number, never handed out before.

@@ -61,6 +61,13 @@ impl Space {
         *self.account.lock()
     }
 
+    /// Sets the amounts that are kept back (B2a, B2c). Mount only.
+    pub(crate) fn set_kept(&self, set_aside: u64, pool: u64) {
+        let mut a = self.account.lock();
+        a.set_aside = set_aside;
+        a.pool = pool;
+    }
+
     /// Promises `n` blocks. Errors: `ENOSPC`.
     pub(crate) fn reserve(&self, n: u64) -> Result {
         let mut a = self.account.lock();

@@ -424,3 +424,14 @@ impl<T: MountOps> ContextTable<T> {
         &Self::TABLE
     }
 }
+
+/// The largest file the page cache can address, bytes.
+pub fn max_file_size() -> u64 {
+    bindings::CALF_CONST_MAX_LFS_FILESIZE
+}
+
+/// The wall clock, ns since 1970, for time stamps on disk.
+pub fn real_time_ns() -> i64 {
+    // SAFETY: Callable from any context.
+    unsafe { bindings::ktime_get_real() }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The view from outside: `/sys/kernel/debug/calf/<device>/`.
+//!
+//! Nothing here is needed for the filesystem to work; without debugfs it is simply not there.
+
+use super::alloc::Allocator;
+use super::counters::Counters;
+use crate::kapi::debugfs::subdir;
+use core::fmt;
+use kernel::debugfs::{Dir, File};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What the file `counters` shows: the event counters and the sets of the allocator.
+struct Report {
+    alloc: Arc<Allocator>,
+    counters: Arc<Counters>,
+}
+
+// A debugfs file of the kernel crate prints the `Debug` form of what it holds.
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (claimed, pinned, pending) = self.alloc.set_sizes();
+        let a = self.alloc.space.account();
+        writeln!(f, "{:?}", self.counters)?;
+        writeln!(f, "free {}", a.free)?;
+        writeln!(f, "reserved {}", a.reserved)?;
+        writeln!(f, "set_aside {}", a.set_aside)?;
+        writeln!(f, "pool {}", a.pool)?;
+        writeln!(f, "claimed {claimed}")?;
+        writeln!(f, "pinned {pinned}")?;
+        write!(f, "freed_pending {pending}")
+    }
+}
+
+/// The directory of one mount.
+pub(crate) struct DebugDir {
+    _counters: Option<Pin<KBox<File<Report>>>>,
+    dir: Option<Dir>,
+}
+
+impl DebugDir {
+    /// Makes the directory of device `id`.
+    pub(crate) fn new(id: &CStr, alloc: &Arc<Allocator>, counters: &Arc<Counters>) -> Self {
+        let dir = subdir(id);
+        let report = Report {
+            alloc: alloc.clone(),
+            counters: counters.clone(),
+        };
+        let file = dir
+            .as_ref()
+            .and_then(|d| KBox::pin_init(d.read_only_file(c"counters", report), GFP_KERNEL).ok());
+        Self {
+            _counters: file,
+            dir,
+        }
+    }
+
+    /// The directory, for more files; `None` without debugfs.
+    #[cfg_attr(not(calf_lab), expect(dead_code))]
+    pub(crate) fn dir(&self) -> Option<&Dir> {
+        self.dir.as_ref()
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of an inode: giving back what an unlinked inode owns.
+//!
+//! The work is cut into steps (B1), each a transaction by itself; the orphan record stays until the
+//! last one, so a crash in between only costs mount some time.
+
+use super::credits::{Credits, EDIT_SPACE};
+use super::inode::Inode;
+use super::orphan;
+use super::sb::Sb;
+use super::txn::{MetaSpace, Trans};
+use super::Calf;
+use crate::format::types::Ino;
+use crate::kapi::log::{log, Level};
+use crate::kapi::memalloc::cond_resched;
+use kernel::error::code::ENOMEM;
+use kernel::prelude::*;
+
+/// `evict_inode`. A linked inode needs no transaction: its claims live in memory only.
+pub(crate) fn evict(inode: &Inode) {
+    // Waits for writeback of each page, hence for the completion of each ioend (D5, S5).
+    inode.drop_page_cache();
+    if inode.is_bad() {
+        return;
+    }
+    super::reserve::staging_drop(inode, 0, u64::MAX);
+    if inode.nlink() > 0 {
+        return;
+    }
+    let sb = inode.sb();
+    if sb.data().is_shutdown() || !sb.data().is_writable() {
+        // The orphan record stays; the next mount does the rest.
+        return;
+    }
+    let _freeze = sb.intwrite();
+    if let Err(e) = destroy(inode) {
+        log::<Calf>(
+            Level::Error,
+            sb.id(),
+            fmt!(
+                "inode {}: space not given back, left to the next mount: {:?}",
+                inode.ino(),
+                e
+            ),
+        );
+    }
+}
+
+/// Frees all that an unlinked inode owns, then the inode.
+fn destroy(inode: &Inode) -> Result {
+    let sb = inode.sb().data();
+    if inode.is_reg() {
+        super::extents::free_from(inode, 0)?;
+    } else {
+        empty_tree(inode)?;
+    }
+    retry_nomem(|| remove(sb, inode))?;
+    sb.count_inodes(-1);
+    sb.counters().evicted_unlinked.inc();
+    Ok(())
+}
+
+/// The last transaction: record and orphan record go together.
+fn remove(sb: &Sb, inode: &Inode) -> Result {
+    let ino = Ino::new(inode.ino());
+    let space = MetaSpace::pool(sb, 2 * EDIT_SPACE)?;
+    let mut trans = Trans::start(sb, Credits::REMOVE_INODE, space)?;
+    orphan::remove(&mut trans, ino)?;
+    trans.remove_inode(ino)?;
+    trans.apply();
+    trans.stop()
+}
+
+/// Removes what is left in the tree of a directory or a symbolic link.
+///
+/// A directory is empty but for the record of its parent when it is unlinked; a symbolic link has
+/// at most 16 pieces.
+fn empty_tree(inode: &Inode) -> Result {
+    loop {
+        if !retry_nomem(|| empty_step(inode))? {
+            return Ok(());
+        }
+        cond_resched();
+    }
+}
+
+/// Removes records while one handle lasts. Returns whether there are more.
+fn empty_step(inode: &Inode) -> Result<bool> {
+    let sb = inode.sb().data();
+    let need = Credits::EDIT.plus(Credits::RECORD);
+    let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+    let mut trans = Trans::start(sb, need, space)?;
+    loop {
+        let mut ext = inode.data().ext.write();
+        let mut tree = ext.tree(inode);
+        let Some((key, _)) = tree.ceil(&trans, 0)? else {
+            drop(ext);
+            trans.stop()?;
+            return Ok(false);
+        };
+        tree.remove(&mut trans, key)?;
+        let joined = trans.join_inode(inode)?;
+        ext.set_tree(&tree);
+        trans.log_inode(joined, ext.record(inode));
+        trans.apply();
+        drop(ext);
+        if !trans.can_continue(need) {
+            trans.stop()?;
+            return Ok(true);
+        }
+    }
+}
+
+/// Finishes a truncation that a crash cut short: frees everything past the size on disk.
+pub(crate) fn finish_truncate(inode: &Inode) -> Result {
+    let sb = inode.sb().data();
+    let ino = Ino::new(inode.ino());
+    let size = inode.data().ext.read().disk_size;
+    if inode.is_reg() {
+        super::extents::free_from(inode, size.div_ceil(sb.block_size()))?;
+    }
+    retry_nomem(|| {
+        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+        let mut trans = Trans::start(sb, Credits::EDIT, space)?;
+        orphan::remove(&mut trans, ino)?;
+        trans.apply();
+        trans.stop()
+    })
+}
+
+/// Repeats a step that found no memory: there is nobody to report to (B3).
+fn retry_nomem<T>(mut f: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match f() {
+            Err(ENOMEM) => crate::kapi::memalloc::wait_a_tick(),
+            other => return other,
+        }
+    }
+}

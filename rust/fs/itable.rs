@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From inode records to inodes and back: reading, making, writing.
+
+use super::credits::Credits;
+use super::inode::{tree_kind, Inode, InodeExt, SuperBlock};
+use super::sb::{Place, Sb};
+use super::txn::{MetaSpace, Trans};
+use super::Calf;
+use crate::algo::btree::Tree;
+use crate::format::inode::InodeRecord;
+use crate::format::types::{Ino, Kind};
+use crate::kapi::dentry::Negative;
+use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
+use crate::kapi::idmap::Idmap;
+use crate::kapi::inode::Times;
+use core::ops::Deref;
+use kernel::error::code::ESTALE;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+
+/// Finds inode `ino`, which a directory or the superblock names.
+///
+/// Errors: `EFSCORRUPTED` if there is no such record or it has no links, `EIO`, `ENOMEM`.
+/// May wait for an eviction, hence never under a handle (D2).
+pub(crate) fn iget(sb: &SuperBlock, ino: Ino) -> Result<ARef<Inode>> {
+    let inode = match iget_orphan(sb, ino) {
+        Err(ESTALE) => {
+            return Err(sb.data().corrupted(
+                Place::Ino(ino),
+                "a name leads to an inode that does not exist",
+            ));
+        }
+        other => other?,
+    };
+    if inode.nlink() == 0 {
+        // A name that is just being removed by a racing unlink cannot be seen: the directory is
+        // locked.
+        return Err(sb
+            .data()
+            .corrupted(Place::Ino(ino), "a name leads to an inode without links"));
+    }
+    Ok(inode)
+}
+
+/// Finds inode `ino`, linked or not. Errors: `ESTALE` if it does not exist, else as [`iget`].
+pub(crate) fn iget_orphan(sb: &SuperBlock, ino: Ino) -> Result<ARef<Inode>> {
+    if ino.get() == 0 {
+        return Err(ESTALE);
+    }
+    match icache::iget::<Calf>(sb, ino.get())? {
+        Found::Cached(inode) => Ok(inode),
+        Found::Fresh(fresh) => {
+            let rec = read_record(sb.data(), ino)?.ok_or(ESTALE)?;
+            fill(&fresh, &rec)?;
+            Ok(fresh.publish())
+        }
+    }
+}
+
+/// The record of inode `ino`, if there is one.
+fn read_record(sb: &Sb, ino: Ino) -> Result<Option<InodeRecord>> {
+    let value = {
+        let _table = sb.itable_lock().read();
+        let _records = sb.record_lock().read();
+        Tree::global(Kind::Inodes, sb.geo().inode_root()).get(&sb.reader(), ino.get())?
+    };
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    // The node passed its verifier, but records change under the record lock without it (S2).
+    match InodeRecord::parse(ino, &value) {
+        Ok(rec) => Ok(Some(*rec)),
+        Err(what) => Err(sb.corrupted(Place::Ino(ino), what)),
+    }
+}
+
+fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
+    let inode = fresh.inode();
+    let sb = inode.sb().data();
+    let place = Place::Ino(Ino::new(inode.ino()));
+    let sectors = rec
+        .nblocks
+        .get()
+        .checked_shl(sb.block_shift() - 9)
+        .ok_or_else(|| sb.corrupted(place, "block count overflows"))?;
+    fresh
+        .fill(&VfsFields {
+            mode: rec.mode.get(),
+            uid: rec.uid.get(),
+            gid: rec.gid.get(),
+            nlink: rec.nlink.get(),
+            size: rec.size.get(),
+            times: Times {
+                atime: rec.atime.get(),
+                mtime: rec.mtime.get(),
+                ctime: rec.ctime.get(),
+            },
+            rdev: rec.rdev.get(),
+            generation: rec.gen.get(),
+            iversion: rec.iversion.get(),
+            sectors,
+        })
+        .map_err(|_| sb.corrupted(place, "inode of unknown type or size"))?;
+    let data = inode.data();
+    data.ext.write().load(rec);
+    // C9: what was read may belong to a transaction that is not durable; whoever syncs this inode
+    // must wait for it, as ext4 does in __ext4_iget.
+    let tid = sb.journal().last_tid();
+    data.stamp_sync(tid);
+    data.stamp_datasync(tid);
+    crate::ops::set_inode_ops(inode);
+    Ok(())
+}
+
+/// An inode in the making. It has a number and a place in the cache, but nothing on disk.
+///
+/// The order of an operation that makes one: [`new_inode`], start the transaction,
+/// `insert_inode(&new.record())`, the name, apply, stop, [`NewInode::instantiate`]. Dropping it
+/// before that makes it disappear; drop it only after the handle has stopped (D2), which declaring
+/// it before the transaction ensures.
+pub(crate) struct NewInode(NascentInode<Calf>);
+
+impl NewInode {
+    /// The inode. Nobody else uses it yet.
+    pub(crate) fn inode(&self) -> &Inode {
+        self.0.inode()
+    }
+
+    /// Its inode number.
+    pub(crate) fn number(&self) -> Ino {
+        Ino::new(self.0.inode().ino())
+    }
+
+    /// The record to insert.
+    pub(crate) fn record(&self) -> InodeRecord {
+        let inode = self.0.inode();
+        inode.data().ext.read().record(inode)
+    }
+
+    /// The record is in the table: publishes the inode under the name of `dentry`.
+    pub(crate) fn instantiate(self, dentry: Negative<'_, Calf>) {
+        self.0.inode().sb().data().count_inodes(1);
+        self.0.instantiate(dentry)
+    }
+}
+
+impl Deref for NewInode {
+    type Target = Inode;
+    fn deref(&self) -> &Inode {
+        self.0.inode()
+    }
+}
+
+/// Makes an inode in directory `dir`. `rdev` is the kernel's `dev_t`, for device nodes.
+///
+/// Errors: `ENOMEM`. Never under a handle (D2).
+pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> Result<NewInode> {
+    let sb = dir.sb().data();
+    let ino = sb.new_ino();
+    let nascent = NascentInode::new(dir, idmap, ino.get(), icache::random_u32(), mode, rdev)?;
+    let inode = nascent.inode();
+    let mut ext = InodeExt::empty(tree_kind(inode));
+    ext.btime = inode.times().ctime;
+    *inode.data().ext.write() = ext;
+    crate::ops::set_inode_ops(inode);
+    Ok(NewInode(nascent))
+}
+
+/// Logs the record of `inode` in a transaction of its own (D3: `dirty_inode` only marks).
+pub(crate) fn log_inode(inode: &Inode) -> Result {
+    let sb = inode.sb().data();
+    let mut trans = Trans::start(sb, Credits::RECORD, MetaSpace::adopt(sb, 0))?;
+    let ext = inode.data().ext.write();
+    let joined = trans.join_inode_timestamps(inode)?;
+    trans.log_inode(joined, ext.record(inode));
+    trans.apply();
+    drop(ext);
+    trans.stop()
+}
+
+/// `write_inode`: logs the record; with `wait` it is durable afterwards.
+pub(crate) fn write_inode(inode: &Inode, wait: bool) -> Result {
+    let sb = inode.sb().data();
+    log_inode(inode)?;
+    if wait {
+        sb.commit_and_wait(inode.data().tid(false))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The superblock's tables.
+
+use crate::fs::opts::{MountOpts, PARAMS};
+use crate::fs::{evict, itable, mount, Calf, Inode, SuperBlock};
+use crate::kapi::fs_context::{FsContext, MountOps, NewSuper, ParamTable, ParamValue};
+use crate::kapi::registration::InodeCacheSlot;
+use crate::kapi::statfs::StatFsValues;
+use crate::kapi::super_ops::SuperOps;
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+
+static INODE_CACHE: InodeCacheSlot = InodeCacheSlot::new();
+
+impl SuperOps for Calf {
+    fn inode_cache() -> &'static InodeCacheSlot {
+        &INODE_CACHE
+    }
+
+    fn write_inode(inode: &Inode, wait: bool) -> Result {
+        itable::write_inode(inode, wait)
+    }
+
+    fn evict_inode(inode: &Inode) {
+        evict::evict(inode)
+    }
+
+    fn put_super(sb: &SuperBlock) {
+        mount::put_super(sb)
+    }
+
+    fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
+        mount::sync_fs(sb, wait)
+    }
+
+    fn freeze_fs(sb: &SuperBlock) -> Result {
+        mount::freeze_fs(sb)
+    }
+
+    fn unfreeze_fs(sb: &SuperBlock) -> Result {
+        mount::unfreeze_fs(sb)
+    }
+
+    fn statfs(sb: &SuperBlock) -> Result<StatFsValues> {
+        Ok(mount::statfs(sb))
+    }
+
+    fn show_options(sb: &SuperBlock, m: &SeqFile) -> Result {
+        sb.data().opts().show(m);
+        Ok(())
+    }
+
+    fn shutdown(sb: &SuperBlock) {
+        sb.data().force_shutdown("the device is gone");
+    }
+}
+
+impl MountOps for Calf {
+    type Options = MountOpts;
+
+    const PARAMS: ParamTable = PARAMS;
+
+    fn init_options(current: Option<&SuperBlock>) -> Result<MountOpts> {
+        Ok(current.map_or_else(MountOpts::default, |sb| *sb.data().opts()))
+    }
+
+    fn parse_param(
+        options: &mut MountOpts,
+        fc: &FsContext,
+        id: u8,
+        value: ParamValue<'_>,
+    ) -> Result {
+        options.parse(fc, id, value)
+    }
+
+    fn fill_super(sb: NewSuper<'_, Calf>, fc: &FsContext, options: &MountOpts) -> Result {
+        mount::fill_super(sb, fc, options)
+    }
+
+    fn reconfigure(sb: &SuperBlock, fc: &FsContext, options: &MountOpts, rdonly: bool) -> Result {
+        mount::reconfigure(sb, fc, options, rdonly)
+    }
+}
