@@ -24,7 +24,6 @@ use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::Tree;
 use crate::algo::dir::{self as entries, Batch, Found, NAME_MAX};
 use crate::algo::symlink;
-
 use crate::format::types::Ino;
 use crate::kapi::jbd2::Tid;
 use crate::seam::FVec;
@@ -115,6 +114,19 @@ fn find(tree: &Tree, trans: &Trans<'_>, dir: &Inode, name: &[u8], inode: &Inode)
 fn check_links(inode: &Inode) -> Result {
     if inode.nlink() >= LINK_MAX {
         return Err(EMLINK);
+    }
+    Ok(())
+}
+
+/// Whether `dir` counts the subdirectory that it is about to lose. If not, its count would reach
+/// zero while it has a name, and it would be destroyed with its last user.
+fn check_subdirectory(dir: &Inode) -> Result {
+    if dir.nlink() <= 2 {
+        let place = Place::Ino(Ino::new(dir.ino()));
+        return Err(dir
+            .sb()
+            .data()
+            .corrupted(place, "link count of a directory is too low"));
     }
     Ok(())
 }
@@ -252,6 +264,9 @@ fn prepare_drop(trans: &mut Trans<'_>, ext: &InodeExt, inode: &Inode) -> Result 
 /// Removes `name`, which leads to `inode`, from `dir`: unlink and rmdir. Returns the transaction.
 pub(crate) fn unlink(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     let sb = dir.sb().data();
+    if inode.is_dir() {
+        check_subdirectory(dir)?;
+    }
     // The orphan tree may grow, also on a full filesystem (B2c).
     let space = MetaSpace::pool(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
@@ -312,6 +327,9 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     if moves_up && target.is_none() {
         check_links(new_dir)?;
     }
+    if moves_up || is_dir && target.is_some() {
+        check_subdirectory(old_dir)?;
+    }
 
     let space = if target.is_some() {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
@@ -363,10 +381,10 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     if is_dir {
         // The `..` of the inode that moves leaves one directory for the other; the `..` of a
         // directory that is replaced goes.
-        old_dir.drop_nlink();
         if target.is_none() {
             new_dir.inc_nlink();
         }
+        old_dir.drop_nlink();
         if moves_up {
             publish_tree(inode, exts.of(inode), &own);
         }
