@@ -33,6 +33,11 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 
+/// Runs of this many blocks are long enough to stop looking for a longer one.
+const GOOD_RUN: u64 = 64;
+/// Searches of the whole device before the promise of free blocks is declared broken.
+const SEARCHES: u32 = 16;
+
 /// A run of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -233,22 +238,26 @@ impl Allocator {
         };
         let ngroups = self.groups.len() as u64;
         let first = self.geo.group_of(BlockNr::new(goal));
-        // Round 0 takes only runs that are long enough, round 1 whatever there is.
-        for enough in [want.clamp(1, 64), 1] {
-            for i in 0..=ngroups {
-                let g = (first + i) % ngroups.max(1);
-                if u64::from(self.group(g)?.view.lock().free) < enough {
-                    continue;
-                }
-                let group = self.load(g)?;
-                let from = if i == 0 {
-                    goal.saturating_sub(group.start)
-                } else {
-                    0
-                };
-                if let Some(run) = self.claim_in(group, from as usize, want, enough) {
-                    self.cursor.store(run.start.get() + run.len, Relaxed);
-                    return Ok(run);
+        // The promise guarantees that a block is free at every moment, but others may free and
+        // claim behind the search; so it is repeated.
+        for _ in 0..SEARCHES {
+            // Round 0 takes only runs that are long enough, round 1 whatever there is.
+            for enough in [want.clamp(1, GOOD_RUN), 1] {
+                for i in 0..=ngroups {
+                    let g = (first + i) % ngroups.max(1);
+                    if u64::from(self.group(g)?.view.lock().free) < enough {
+                        continue;
+                    }
+                    let group = self.load(g)?;
+                    let from = if i == 0 {
+                        goal.saturating_sub(group.start)
+                    } else {
+                        0
+                    };
+                    if let Some(run) = self.claim_in(group, from as usize, want, enough) {
+                        self.cursor.store(run.start.get() + run.len, Relaxed);
+                        return Ok(run);
+                    }
                 }
             }
         }
