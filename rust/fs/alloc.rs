@@ -342,6 +342,17 @@ impl Allocator {
         }
     }
 
+    /// Is I/O under way on any block of the run?
+    pub(crate) fn is_pinned(&self, run: Run) -> bool {
+        let mut any = false;
+        self.split(run, |group, bit, n| {
+            if let Some(p) = group.view.lock().planes.as_ref() {
+                any |= (bit..bit + n).any(|i| bitmap::test(&p.pinned, i));
+            }
+        });
+        any
+    }
+
     /// Write access to the bitmap and descriptor of group `g`, for [`Allocator::take`] and
     /// [`Allocator::free`]. May sleep for I/O.
     pub(crate) fn access(&self, handle: &Handle<'_>, g: u64) -> Result<GroupAccess> {

@@ -362,15 +362,17 @@ impl Sb {
     /// Promises `n` blocks; waits for a commit when blocks are pending (B4).
     /// Errors: `ENOSPC`. Never under a handle.
     pub(crate) fn reserve_blocks(&self, n: u64) -> Result {
-        self.reserve_retry(|| self.space().reserve(n))
+        self.retry_enospc(|| self.space().reserve(n))
     }
 
     /// [`Sb::reserve_blocks`] for operations that free blocks (B2c).
     pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
-        self.reserve_retry(|| self.space().reserve_from_pool(n))
+        self.retry_enospc(|| self.space().reserve_from_pool(n))
     }
 
-    fn reserve_retry(&self, attempt: impl Fn() -> Result) -> Result {
+    /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4).
+    /// With no extent lock and no handle held.
+    pub(crate) fn retry_enospc<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
         for _ in 0..3 {
             match attempt() {
                 Err(ENOSPC) => {}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings for reads, and for reports: FIEMAP, `SEEK_DATA`, `SEEK_HOLE`.
+//!
+//! Reads see the data map only: what is staged is in the page cache, uptodate and dirty or under
+//! writeback, until its completion has mapped it.
+
+use super::inode::Inode;
+use super::map::{self, Old};
+use super::Calf;
+use crate::kapi::iomap::{
+    table, Answer, IomapOps, Iter, OpsRef, ReadMap, ReportMap, Request, SeekMap,
+};
+use kernel::prelude::*;
+
+/// Reads, buffered and direct.
+pub(crate) struct Read;
+
+/// FIEMAP.
+pub(crate) struct Report;
+
+/// `SEEK_DATA` and `SEEK_HOLE`.
+pub(crate) struct Seek;
+
+/// The table of reads.
+pub(crate) const READ: OpsRef<Calf> = table::<Read>();
+/// The table of FIEMAP.
+pub(crate) const REPORT: OpsRef<Calf> = table::<Report>();
+/// The table of `SEEK_DATA` and `SEEK_HOLE`.
+pub(crate) const SEEK: OpsRef<Calf> = table::<Seek>();
+
+#[vtable]
+impl IomapOps for Read {
+    type Fs = Calf;
+    type Map = ReadMap;
+
+    fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<ReadMap>> {
+        let sb = inode.sb().data();
+        sb.check_shutdown()?;
+        let (at, _) = map::blocks(sb, req.pos, req.end());
+        let ext = inode.data().ext.read();
+        let answer = match map::old_at(sb, inode, &ext, at)? {
+            Old::Hole { end } => ReadMap::Hole(map::span(sb, at, end)?),
+            Old::Written(e) => ReadMap::Mapped(map::run(sb, e)?),
+            Old::Unwritten(e) => ReadMap::Unwritten(map::run(sb, e)?),
+        };
+        Ok(Answer::new(answer, inode.data().cookie()))
+    }
+}
+
+#[vtable]
+impl IomapOps for Report {
+    type Fs = Calf;
+    type Map = ReportMap;
+
+    fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<ReportMap>> {
+        let sb = inode.sb().data();
+        sb.check_shutdown()?;
+        let (at, _) = map::blocks(sb, req.pos, req.end());
+        let ext = inode.data().ext.read();
+        let old = map::old_at(sb, inode, &ext, at)?;
+        let staged = ext.staging.next_data(at);
+        let answer = match old {
+            Old::Written(e) => {
+                let (shared, run) = map::shared_run(sb, &ext, e.phys, e.len)?;
+                let e = map::clip(e, at, at.saturating_add(run));
+                ReportMap::Mapped {
+                    run: map::run(sb, e)?,
+                    shared,
+                }
+            }
+            // What is staged over no data is a delayed allocation to the user.
+            Old::Hole { end } => match staged {
+                Some(s) if s.start <= at => {
+                    ReportMap::Delalloc(map::span(sb, at, end.min(s.end))?)
+                }
+                s => {
+                    let end = s.map_or(end, |s| end.min(s.start));
+                    ReportMap::Hole(map::span(sb, at, end)?)
+                }
+            },
+            Old::Unwritten(e) => ReportMap::Unwritten(map::run(sb, e)?),
+        };
+        Ok(Answer::new(answer, inode.data().cookie()))
+    }
+}
+
+#[vtable]
+impl IomapOps for Seek {
+    type Fs = Calf;
+    type Map = SeekMap;
+
+    fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<SeekMap>> {
+        let sb = inode.sb().data();
+        sb.check_shutdown()?;
+        let (at, _) = map::blocks(sb, req.pos, req.end());
+        let ext = inode.data().ext.read();
+        let old = map::old_at(sb, inode, &ext, at)?;
+        let staged = ext.staging.next_data(at);
+        let answer = match old {
+            Old::Written(e) => SeekMap::Data(map::run(sb, e)?),
+            Old::Unwritten(e) => SeekMap::Unwritten(map::span(sb, at, e.end())?),
+            // The page cache knows whether a staged hole has data (C-SEEK-UNWRITTEN).
+            Old::Hole { end } => match staged {
+                Some(s) if s.start <= at => {
+                    SeekMap::Unwritten(map::span(sb, at, end.min(s.end))?)
+                }
+                s => {
+                    let end = s.map_or(end, |s| end.min(s.start));
+                    SeekMap::Hole(map::span(sb, at, end)?)
+                }
+            },
+        };
+        Ok(Answer::new(answer, inode.data().cookie()))
+    }
+}

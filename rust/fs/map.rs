@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the data of a file block is, and where a write to it must go.
+//!
+//! The begin functions ask here, turn the answer into the mapping of their operation
+//! ([`crate::kapi::iomap::map`]), and never look at an extent themselves.
+
+use super::inode::{Inode, InodeExt};
+use super::sb::Sb;
+use crate::algo::btree::Tree;
+use crate::algo::extent::{self, Extent, Mapping};
+use crate::algo::refcount;
+use crate::algo::staging::Entry;
+use crate::format::types::{BlockNr, Kind};
+use crate::kapi::iomap::{Run, Span};
+use kernel::prelude::*;
+
+/// What the data map says of a file block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Old {
+    /// Nothing up to (not including) block `end`.
+    Hole {
+        /// The next mapped block, `u64::MAX` if there is none.
+        end: u64,
+    },
+    /// Written blocks, starting with the one asked for.
+    Written(Extent),
+    /// Preallocated blocks, starting with the one asked for.
+    Unwritten(Extent),
+}
+
+impl Old {
+    /// One past the last block that the answer holds for.
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Hole { end } => *end,
+            Self::Written(e) | Self::Unwritten(e) => e.end(),
+        }
+    }
+
+    /// The written blocks, if that is what it is.
+    pub(crate) fn written(&self) -> Option<Extent> {
+        match self {
+            Self::Written(e) => Some(*e),
+            _ => None,
+        }
+    }
+}
+
+/// The part of `e` in `[start, end)`. The range overlaps the extent.
+pub(crate) fn clip(e: Extent, start: u64, end: u64) -> Extent {
+    let s = start.max(e.fblk);
+    let skip = s.saturating_sub(e.fblk);
+    Extent {
+        fblk: s,
+        phys: BlockNr::new(e.phys.get().saturating_add(skip)),
+        len: e.end().min(end).saturating_sub(s),
+        unwritten: e.unwritten,
+    }
+}
+
+/// Looks block `fblk` up in the data map. The extent lock is held.
+pub(crate) fn old_at(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Result<Old> {
+    let found = extent::lookup(&ext.tree(inode), &sb.reader(), fblk)?;
+    old_from(sb, found, fblk)
+}
+
+/// Makes an [`Old`] of the result of a lookup of `fblk`, and checks the blocks (C11).
+pub(crate) fn old_from(sb: &Sb, found: Mapping, fblk: u64) -> Result<Old> {
+    Ok(match found {
+        Mapping::Hole { len } => Old::Hole {
+            end: fblk.saturating_add(len),
+        },
+        Mapping::Mapped(e) => {
+            sb.geo()
+                .check_range(e.phys, e.len)
+                .map_err(|what| sb.corrupted(super::sb::Place::Block(e.phys), what))?;
+            let e = clip(e, fblk, u64::MAX);
+            if e.unwritten {
+                Old::Unwritten(e)
+            } else {
+                Old::Written(e)
+            }
+        }
+    })
+}
+
+/// Are the blocks at `phys` shared? Returns the answer and for how many of `len` blocks it holds.
+///
+/// A file that never had shared blocks is not looked up (S1). The extent lock is held; takes the
+/// refcount tree shared.
+pub(crate) fn shared_run(
+    sb: &Sb,
+    ext: &InodeExt,
+    phys: BlockNr,
+    len: u64,
+) -> Result<(bool, u64)> {
+    if !ext.may_share() {
+        return Ok((false, len));
+    }
+    let _tree = sb.refcount_lock().read();
+    let tree = Tree::global(Kind::Refcount, sb.geo().refcount_root());
+    let (count, run) = refcount::lookup(&tree, &sb.reader(), phys, len)?;
+    Ok((count > 1, run.max(1)))
+}
+
+/// Where a write to a file block goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// To data that is staged already. `entry` and `source` start with the block and are equally
+    /// long; `source` is the written data below.
+    Staged {
+        /// The staged range.
+        entry: Entry,
+        /// What a partial write of a block must keep.
+        source: Option<Extent>,
+    },
+    /// Out of place, and nothing is reserved for blocks up to `end`.
+    MustReserve {
+        /// One past the last block.
+        end: u64,
+        /// What a partial write of a block must keep.
+        source: Option<Extent>,
+    },
+    /// Over written blocks that nobody shares.
+    InPlace(Extent),
+    /// Into preallocated blocks; `staged` tells that the metadata of their conversion is reserved.
+    Unwritten {
+        /// The blocks.
+        extent: Extent,
+        /// Is there a staging entry *convert*?
+        staged: bool,
+    },
+}
+
+impl Place {
+    /// One past the last block that the answer holds for.
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Staged { entry, .. } => entry.end,
+            Self::MustReserve { end, .. } => *end,
+            Self::InPlace(e) => e.end(),
+            Self::Unwritten { extent, .. } => extent.end(),
+        }
+    }
+}
+
+/// Decides where a write to blocks `[at, end)` goes, for as many of them as the answer is the same.
+///
+/// Staging comes first whatever the data map says (C-WB-COW-FIRST); written blocks that are shared
+/// (or any, under always_cow) are never written in place.
+pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -> Result<Place> {
+    let old = old_at(sb, inode, ext, at)?;
+    let entry = ext.staging.find(at);
+    if let Some(entry) = entry.filter(Entry::is_data) {
+        let end = end.min(old.end());
+        let entry = entry.clip(at, end).ok_or(EINVAL)?;
+        return Ok(Place::Staged {
+            entry,
+            source: old.written().map(|e| clip(e, at, entry.end)),
+        });
+    }
+    let next = ext.staging.next_data(at).map_or(u64::MAX, |e| e.start);
+    let end = end.min(old.end()).min(next);
+    let always_cow = sb.opts().always_cow;
+    match old {
+        Old::Hole { .. } => Ok(Place::MustReserve { end, source: None }),
+        Old::Unwritten(_) if always_cow => Ok(Place::MustReserve { end, source: None }),
+        Old::Unwritten(e) => {
+            let end = match entry {
+                Some(convert) => end.min(convert.end),
+                None => end.min(ext.staging.next_start(at)),
+            };
+            Ok(Place::Unwritten {
+                extent: clip(e, at, end),
+                staged: entry.is_some(),
+            })
+        }
+        Old::Written(e) => {
+            let e = clip(e, at, end);
+            let (shared, run) = if always_cow {
+                (true, e.len)
+            } else {
+                shared_run(sb, ext, e.phys, e.len)?
+            };
+            let e = clip(e, at, at.saturating_add(run));
+            if shared {
+                Ok(Place::MustReserve {
+                    end: e.end(),
+                    source: Some(e),
+                })
+            } else {
+                Ok(Place::InPlace(e))
+            }
+        }
+    }
+}
+
+/// The bytes of file blocks `[start, end)`, cut at the largest offset that C can express.
+pub(crate) fn span(sb: &Sb, start: u64, end: u64) -> Result<Span> {
+    let shift = sb.block_shift();
+    let most = (i64::MAX as u64) >> shift;
+    let end = end.min(most);
+    let len = end.checked_sub(start).ok_or(EFBIG)?;
+    Span::new(start << shift, len << shift).ok_or(EFBIG)
+}
+
+/// The bytes of an extent, in the file and on the device.
+pub(crate) fn run(sb: &Sb, e: Extent) -> Result<Run> {
+    let span = span(sb, e.fblk, e.end())?;
+    let addr = e
+        .phys
+        .get()
+        .checked_mul(sb.block_size())
+        .ok_or(EFSCORRUPTED)?;
+    Run::new(span, addr).ok_or(EFSCORRUPTED)
+}
+
+/// The file blocks that bytes `[pos, end)` touch, as `[first, one past the last)`.
+pub(crate) fn blocks(sb: &Sb, pos: u64, end: u64) -> (u64, u64) {
+    (pos >> sb.block_shift(), end.div_ceil(sb.block_size()))
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Space for staged data: making, claiming and taking back reservations.
+//!
+//! A reservation covers the data blocks and the tree blocks that mapping them may take at worst
+//! ([`Staging::need`](crate::algo::staging::Staging::need), B2b), so that completion cannot fail
+//! for lack of space. All of it is memory: nothing here starts a handle.
+
+use super::inode::{Inode, InodeExt};
+use super::map::{self, Place};
+use super::sb::Sb;
+use crate::algo::extent;
+use crate::algo::staging::{State, TreeShape};
+use crate::format::node::{NodeCore, CHILD_SIZE, HEADER_SIZE, INLINE_SIZE, SLOT_SIZE};
+use crate::format::types::BlockNr;
+use crate::fs::alloc::Run;
+use crate::kapi::iomap::{Reserved, Span};
+use crate::kapi::memalloc::nofail;
+use crate::seam::FVec;
+use kernel::prelude::*;
+use zerocopy::FromBytes;
+
+/// Bytes of [`NodeCore`] before the first slot of an inline root.
+const INLINE_ROOM: usize = INLINE_SIZE - core::mem::size_of::<NodeCore>();
+
+/// The proof that a range has just been reserved by [`reserve_range`] (C-NEW-OWNER).
+pub(crate) struct ReservedToken {
+    span: Span,
+}
+
+impl Reserved for ReservedToken {
+    fn span(&self) -> Span {
+        self.span
+    }
+}
+
+/// A vacant range that is to be staged.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    /// First block.
+    pub start: u64,
+    /// One past the last block.
+    pub end: u64,
+    /// Only the metadata of a conversion in place.
+    pub convert: bool,
+}
+
+/// What [`Staging::need`](crate::algo::staging::Staging::need) must know of the inode's tree.
+fn shape(sb: &Sb, ext: &InodeExt) -> TreeShape {
+    let (level, records) = match NodeCore::ref_from_prefix(&ext.root.0) {
+        Ok((core, _)) => (core.level, u64::from(core.nr.get())),
+        Err(_) => (0, 0),
+    };
+    let leaf = SLOT_SIZE + extent::RECORD_SIZE;
+    let node = SLOT_SIZE + CHILD_SIZE;
+    let room = (sb.block_size() as usize).saturating_sub(HEADER_SIZE);
+    TreeShape {
+        root_level: level,
+        root_records: records,
+        leaf_records: (room / leaf) as u64,
+        node_records: (room / node) as u64,
+        inline_leaf: (INLINE_ROOM / leaf) as u64,
+        inline_node: (INLINE_ROOM / node) as u64,
+    }
+}
+
+/// Gives back metadata that the staged data of the inode no longer needs.
+pub(crate) fn settle(sb: &Sb, ext: &mut InodeExt) {
+    let need = ext.staging.need(&shape(sb, ext));
+    let extra = ext.meta_resv.saturating_sub(need);
+    if extra > 0 {
+        ext.meta_resv -= extra;
+        sb.space().release(extra);
+    }
+}
+
+/// The opposite of [`settle`], as far as there is space: claims that became reservations again may
+/// need more.
+fn top_up(sb: &Sb, ext: &mut InodeExt) {
+    let need = ext.staging.need(&shape(sb, ext));
+    let more = need.saturating_sub(ext.meta_resv);
+    if more > 0 && sb.space().reserve(more).is_ok() {
+        ext.meta_resv += more;
+    }
+}
+
+/// Stages all of `pieces`, or nothing. The extent lock is held exclusively; does not wait for
+/// space: the caller retries outside of all locks ([`Sb::retry_enospc`], B4).
+/// Errors: `ENOSPC`, `EIO` after a shutdown.
+fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result {
+    sb.check_shutdown()?;
+    let mut blocks = 0u64;
+    for p in pieces {
+        if p.convert {
+            ext.staging.convert(p.start, p.end);
+        } else {
+            ext.staging.reserve(p.start, p.end);
+            blocks = blocks.saturating_add(p.end.saturating_sub(p.start));
+        }
+    }
+    let need = ext.staging.need(&shape(sb, ext));
+    let meta = need.saturating_sub(ext.meta_resv);
+    if let Err(e) = sb.space().reserve(blocks.saturating_add(meta)) {
+        for p in pieces {
+            ext.staging.remove(p.start, p.end);
+        }
+        return Err(e);
+    }
+    ext.meta_resv += meta;
+    inode.data().bump_cow_seq();
+    Ok(())
+}
+
+/// Reserves the vacant blocks `[start, end)`. As [`stage`]; also `ENOMEM`.
+pub(crate) fn reserve_range(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    start: u64,
+    end: u64,
+) -> Result<ReservedToken> {
+    let span = map::span(sb, start, end)?;
+    ext.staging.make_room(4)?;
+    let piece = Piece {
+        start,
+        end,
+        convert: false,
+    };
+    stage(sb, inode, ext, &[piece])?;
+    Ok(ReservedToken { span })
+}
+
+/// Reserves what the conversion of the preallocated blocks `[start, end)` needs. As [`stage`].
+pub(crate) fn reserve_convert(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    start: u64,
+    end: u64,
+) -> Result {
+    ext.staging.make_room(4)?;
+    let piece = Piece {
+        start,
+        end,
+        convert: true,
+    };
+    stage(sb, inode, ext, &[piece])
+}
+
+/// Makes certain that all of blocks `[start, end)` can be written, or changes nothing (C6).
+pub(crate) fn reserve_all(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    start: u64,
+    end: u64,
+) -> Result {
+    let mut pieces = FVec::new();
+    let mut at = start;
+    while at < end {
+        let place = map::place(sb, inode, ext, at, end)?;
+        let to = place.end().min(end);
+        match place {
+            Place::MustReserve { .. } => pieces.push(Piece {
+                start: at,
+                end: to,
+                convert: false,
+            })?,
+            Place::Unwritten { staged: false, .. } => pieces.push(Piece {
+                start: at,
+                end: to,
+                convert: true,
+            })?,
+            _ => {}
+        }
+        at = to.max(at + 1);
+    }
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    ext.staging.make_room(pieces.len().saturating_mul(2))?;
+    stage(sb, inode, ext, &pieces)
+}
+
+/// Chooses blocks for the reserved block `fblk` and as many that follow it below `end` as lie
+/// together. Returns where `fblk` went, and how many.
+///
+/// The extent lock is held exclusively. Errors: `EIO` after a shutdown (C1), `EINVAL` if `fblk` is
+/// not reserved, those of [`Allocator::claim`](super::alloc::Allocator::claim). May sleep for I/O.
+pub(crate) fn claim(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    fblk: u64,
+    end: u64,
+) -> Result<(BlockNr, u64)> {
+    sb.check_shutdown()?;
+    let entry = ext
+        .staging
+        .find(fblk)
+        .and_then(|e| e.clip(fblk, end))
+        .filter(|e| e.state == State::Reserved)
+        .ok_or(EINVAL)?;
+    let goal = goal(sb, inode, ext, fblk);
+    nofail(|| ext.staging.make_room(4));
+    let run = sb.alloc().claim(goal, entry.len())?;
+    ext.staging.claim(fblk, run.len, run.start);
+    inode.data().bump_cow_seq();
+    Ok((run.start, run.len))
+}
+
+/// Where the block after the one before `fblk` would be.
+fn goal(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Option<BlockNr> {
+    let before = fblk.checked_sub(1)?;
+    if let Some(phys) = ext.staging.find(before).and_then(|e| e.phys_at(before)) {
+        return phys.checked_add(1);
+    }
+    match map::old_at(sb, inode, ext, before).ok()? {
+        map::Old::Written(e) | map::Old::Unwritten(e) => e.phys.checked_add(1),
+        map::Old::Hole { .. } => None,
+    }
+}
+
+/// Takes back reservations without blocks in `[start, end)`, and nothing else (C-PUNCH-CB).
+/// Takes the extent lock. Cannot fail.
+pub(crate) fn release_reserved(inode: &Inode, start: u64, end: u64) {
+    let sb = inode.sb().data();
+    let mut ext = inode.data().ext.write();
+    let mut at = start;
+    let mut freed = 0u64;
+    while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
+        if e.state == State::Reserved {
+            nofail(|| ext.staging.make_room(2));
+            ext.staging.remove(e.start, e.end);
+            freed = freed.saturating_add(e.len());
+        }
+        at = e.end;
+    }
+    if freed > 0 {
+        sb.space().release(freed);
+        settle(sb, &mut ext);
+        inode.data().bump_cow_seq();
+    }
+}
+
+/// Drops whatever is staged in `[start, end)`. The extent lock is held exclusively, and the range
+/// is drained: no I/O, no dirty pages, and locks keep it so (C6). Cannot fail.
+pub(crate) fn drop_locked(inode: &Inode, ext: &mut InodeExt, start: u64, end: u64) {
+    let sb = inode.sb().data();
+    let mut at = start;
+    let mut any = false;
+    while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
+        any = true;
+        nofail(|| ext.staging.make_room(2));
+        ext.staging.remove(e.start, e.end);
+        match e.state {
+            State::Reserved => sb.space().release(e.len()),
+            State::Claimed(start) => sb.alloc().unclaim(
+                Run {
+                    start,
+                    len: e.len(),
+                },
+                false,
+            ),
+            State::Convert => {}
+        }
+        at = e.end;
+    }
+    if any {
+        inode.data().bump_cow_seq();
+    }
+    settle(sb, ext);
+}
+
+/// [`drop_locked`], taking the extent lock.
+pub(crate) fn staging_drop(inode: &Inode, start: u64, end: u64) {
+    let mut ext = inode.data().ext.write();
+    drop_locked(inode, &mut ext, start, end)
+}
+
+/// Ends the pin of staged I/O to blocks `[fblk, fblk + run.len)` at `run` (C2). If the I/O
+/// `failed`, claims that nobody else writes to become reservations again (C6).
+pub(crate) fn unpin(inode: &Inode, fblk: u64, run: Run, failed: bool) {
+    let sb = inode.sb().data();
+    sb.alloc().unpin(run);
+    if !failed {
+        return;
+    }
+    let mut ext = inode.data().ext.write();
+    let end = fblk.saturating_add(run.len);
+    let mut at = fblk;
+    while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
+        at = e.end;
+        let State::Claimed(phys) = e.state else {
+            continue;
+        };
+        let ours = phys.get().wrapping_sub(run.start.get()) == e.start.wrapping_sub(fblk);
+        let part = Run {
+            start: phys,
+            len: e.len(),
+        };
+        if !ours || sb.alloc().is_pinned(part) {
+            continue;
+        }
+        nofail(|| ext.staging.make_room(2));
+        ext.staging.revert(e.start, e.end);
+        sb.alloc().unclaim(part, true);
+        inode.data().bump_cow_seq();
+    }
+    top_up(sb, &mut ext);
+}
