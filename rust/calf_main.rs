@@ -15,7 +15,11 @@ mod algo;
 mod bindings;
 #[deny(unsafe_code)]
 mod format;
+#[deny(unsafe_code)]
+mod fs;
 mod kapi;
+#[deny(unsafe_code)]
+mod ops;
 mod seam;
 
 module! {

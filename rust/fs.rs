@@ -5,6 +5,10 @@
 //! `sb`, `space`, `alloc`, `txn` and `inode` are the core that everything else stands on.
 
 pub(crate) mod alloc;
+pub(crate) mod begin_read;
+pub(crate) mod begin_unshare;
+pub(crate) mod begin_write;
+pub(crate) mod begin_zero;
 pub(crate) mod completion;
 pub(crate) mod counters;
 pub(crate) mod credits;
@@ -13,14 +17,19 @@ pub(crate) mod dir;
 pub(crate) mod evict;
 pub(crate) mod ext_set;
 pub(crate) mod extents;
+pub(crate) mod fsync;
 pub(crate) mod inode;
 pub(crate) mod itable;
+pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod opts;
 pub(crate) mod orphan;
+pub(crate) mod reserve;
 pub(crate) mod sb;
 pub(crate) mod space;
+pub(crate) mod truncate;
 pub(crate) mod txn;
+pub(crate) mod writeback;
 
 pub(crate) use inode::{CalfInode, Inode, SuperBlock};
 pub(crate) use sb::Sb;

@@ -2,7 +2,9 @@
 
 //! The VFS tables: what the kernel calls, translated for [`crate::fs`].
 
+mod aspace;
 mod dir;
+mod file;
 mod inode;
 mod namei;
 mod super_ops;
@@ -19,6 +21,8 @@ pub(crate) fn set_inode_ops(inode: &Inode) {
         symlink::SYMLINK_IOPS.install(inode);
     } else if inode.is_reg() {
         inode::FILE_IOPS.install(inode);
+        file::FILE_FOPS.install(inode);
+        aspace::FILE_AOPS.install(inode);
     } else {
         // `init_special_inode` has set the file operations.
         inode::SPECIAL_IOPS.install(inode);

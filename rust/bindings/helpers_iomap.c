@@ -171,6 +171,11 @@ struct file *calf_vmf_file(struct vm_fault *vmf)
 	return vmf->vma->vm_file;
 }
 
+void calf_sb_start_writeback(struct super_block *sb)
+{
+	try_to_writeback_inodes_sb(sb, WB_REASON_FS_FREE_SPACE);
+}
+
 void calf_sb_start_pagefault(struct super_block *sb)
 {
 	sb_start_pagefault(sb);

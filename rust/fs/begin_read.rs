@@ -71,9 +71,7 @@ impl IomapOps for Report {
             }
             // What is staged over no data is a delayed allocation to the user.
             Old::Hole { end } => match staged {
-                Some(s) if s.start <= at => {
-                    ReportMap::Delalloc(map::span(sb, at, end.min(s.end))?)
-                }
+                Some(s) if s.start <= at => ReportMap::Delalloc(map::span(sb, at, end.min(s.end))?),
                 s => {
                     let end = s.map_or(end, |s| end.min(s.start));
                     ReportMap::Hole(map::span(sb, at, end)?)
@@ -102,9 +100,7 @@ impl IomapOps for Seek {
             Old::Unwritten(e) => SeekMap::Unwritten(map::span(sb, at, e.end())?),
             // The page cache knows whether a staged hole has data (C-SEEK-UNWRITTEN).
             Old::Hole { end } => match staged {
-                Some(s) if s.start <= at => {
-                    SeekMap::Unwritten(map::span(sb, at, end.min(s.end))?)
-                }
+                Some(s) if s.start <= at => SeekMap::Unwritten(map::span(sb, at, end.min(s.end))?),
                 s => {
                     let end = s.map_or(end, |s| end.min(s.start));
                     SeekMap::Hole(map::span(sb, at, end)?)

@@ -89,12 +89,7 @@ pub(crate) fn old_from(sb: &Sb, found: Mapping, fblk: u64) -> Result<Old> {
 ///
 /// A file that never had shared blocks is not looked up (S1). The extent lock is held; takes the
 /// refcount tree shared.
-pub(crate) fn shared_run(
-    sb: &Sb,
-    ext: &InodeExt,
-    phys: BlockNr,
-    len: u64,
-) -> Result<(bool, u64)> {
+pub(crate) fn shared_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
     if !ext.may_share() {
         return Ok((false, len));
     }

@@ -23,6 +23,7 @@ use crate::format::geometry::Geometry;
 use crate::format::group;
 use crate::format::super_block::{RawSuperBlock, SuperBlock as Super, MAGIC, ROOT_INO, SIZE};
 use crate::format::types::{BlockNr, Kind};
+use crate::kapi::workqueue::Workqueue;
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::fs_context::{max_file_size, real_time_ns, FsContext, NewSuper, SuperParams};
 use crate::kapi::log::{log, Level};
@@ -123,6 +124,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
         opts: *opts,
         hash_seed: sup.hash_seed,
         counters,
+        completion_wq: Workqueue::new(new.id())?,
         debug,
     };
     let data = KBox::pin_init(Sb::new(parts), GFP_KERNEL)?;

@@ -15,6 +15,7 @@ use crate::kapi::block_dev::BlockDev;
 use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::{Journal, Tid};
 use crate::kapi::rwsem::RwSem;
+use crate::kapi::workqueue::Workqueue;
 use core::fmt;
 use kernel::c_str;
 use kernel::error::code::{EEXIST, EFSCORRUPTED, EIO, ENOENT, ENOMEM, ENOSPC};
@@ -101,10 +102,11 @@ kernel_display!(BlockNr, Ino, Place, Name);
 
 /// A mounted filesystem.
 ///
-/// Fields drop in order: the journal goes first, because its last commit still calls the
-/// allocator (D5).
+/// Fields drop in order: the workqueue goes first, as its work starts handles, then the journal,
+/// because its last commit still calls the allocator (D5).
 #[pin_data]
 pub(crate) struct Sb {
+    completion_wq: Workqueue,
     journal: Journal,
     alloc: Arc<Allocator>,
     geo: Geometry,
@@ -174,6 +176,8 @@ pub(crate) struct SbParts {
     pub hash_seed: [u8; 16],
     /// Event counters and gauges.
     pub counters: Arc<Counters>,
+    /// Runs the completions of writeback.
+    pub completion_wq: Workqueue,
     /// The mount's directory in debugfs.
     pub debug: DebugDir,
 }
@@ -190,6 +194,7 @@ impl Sb {
             opts,
             hash_seed,
             counters,
+            completion_wq,
             debug,
         } = parts;
         pin_init!(Self {
@@ -206,6 +211,7 @@ impl Sb {
             next_ino: Atomic::new(0),
             inodes: Atomic::new(0),
             counters,
+            completion_wq,
             debug,
             refcount_lock <- RwSem::new((), c_str!("calf_refcount"), static_lock_class!()),
             orphan_lock <- RwSem::new((), c_str!("calf_orphans"), static_lock_class!()),
@@ -283,6 +289,11 @@ impl Sb {
     /// Secret key of the directory hash.
     pub(crate) fn hash_seed(&self) -> &[u8; 16] {
         &self.hash_seed
+    }
+
+    /// Runs the completions of writeback.
+    pub(crate) fn completion_wq(&self) -> &Workqueue {
+        &self.completion_wq
     }
 
     /// Event counters and gauges.

@@ -9,6 +9,7 @@ use super::folio::{Folio, Readahead};
 use super::fs::FileSystem;
 use super::inode::{Inode, InvalidateLock};
 use super::iomap_writeback::{writepages, WritebackOps};
+use super::super_block::SuperBlock;
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::error::to_result;
@@ -126,5 +127,20 @@ impl<F: FileSystem> Inode<F> {
         let end = end.min(i64::MAX as u64) as i64;
         // SAFETY: The inode is valid.
         unsafe { bindings::truncate_pagecache_range(self.as_ptr(), start as i64, end) }
+    }
+
+    /// `sync_inode_metadata` without waiting: calls `write_inode` if the inode is dirty.
+    pub fn sync_record(&self) -> Result {
+        // SAFETY: The inode is valid.
+        to_result(unsafe { bindings::sync_inode_metadata(self.as_ptr(), 0) })
+    }
+}
+
+impl<F: FileSystem> SuperBlock<F> {
+    /// `try_to_writeback_inodes_sb`: has the flusher write dirty data of the filesystem, and waits
+    /// until it has been started.
+    pub fn start_writeback(&self) {
+        // SAFETY: The superblock is valid; its `s_umount` is only tried.
+        unsafe { bindings::calf_sb_start_writeback(self.as_ptr()) }
     }
 }

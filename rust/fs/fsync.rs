@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making a file durable (C9).
+
+use super::inode::Inode;
+use super::Calf;
+use crate::kapi::kiocb::File;
+use kernel::prelude::*;
+
+/// `fsync` of bytes `[start, end]` of a regular file, `fdatasync` if `datasync`.
+///
+/// When writeback has been waited for, completion has noted the transactions that map the data.
+/// Errors of writeback are reported once for each open file.
+pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
+    let inode = file.inode();
+    inode.sb().data().check_shutdown()?;
+    let written = file.write_and_wait(start, end);
+    let logged = fsync_metadata(inode, datasync);
+    file.check_wb_err()?;
+    written.and(logged)
+}
+
+/// Makes the metadata of an inode durable, and the device's cache with it: for directories too.
+pub(crate) fn fsync_metadata(inode: &Inode, datasync: bool) -> Result {
+    let sb = inode.sb().data();
+    sb.check_shutdown()?;
+    if !datasync {
+        // Times and attributes that live only in the VFS inode so far.
+        inode.sync_record()?;
+    }
+    let tid = inode.data().tid(datasync);
+    // Asked before the wait: afterwards nobody knows whether that commit flushed.
+    let need_flush = !sb.journal().will_flush(tid);
+    sb.journal().complete(tid)?;
+    if need_flush {
+        sb.dev().bdev().flush()?;
+    }
+    // A tid that is neither running nor committing counts as done even if it was aborted.
+    sb.check_shutdown()
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing the size of a file.
+//!
+//! C-TRUNC-ORDER: no direct I/O; zero what enters the file or leaves it, with the *old* size; set
+//! the size and cut the page cache; write what must be durable before the size; then the
+//! transaction. Shrinking frees extents in steps, under an orphan record that lets the next mount
+//! finish them after a crash (B5).
+
+use super::begin_write::WRITE_OPS;
+use super::begin_zero::ZERO;
+use super::credits::{Credits, EDIT_SPACE};
+use super::inode::Inode;
+use super::orphan::{self, OrphanKind};
+use super::txn::{MetaSpace, Trans};
+use super::{extents, reserve};
+use crate::format::types::Ino;
+use crate::kapi::iomap::{truncate_page, zero_range, InvalidateHeld};
+use kernel::prelude::*;
+
+/// Sets the size to `new`. `i_rwsem` is held exclusively; takes `invalidate_lock`. The caller has
+/// checked limits and permissions, and updates the times.
+///
+/// Errors: `EIO`, `ENOSPC` (zeroing a shared block copies it). On an error the size may have
+/// changed in memory, never on disk without its extents.
+pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
+    let sb = inode.sb().data();
+    sb.check_shutdown()?;
+    let guard = inode.invalidate_lock();
+    // AIO moves EOF when it completes (C-FALLOC-DIOWAIT).
+    inode.dio_wait();
+    let old = inode.size();
+    if new == old {
+        // Blocks past EOF, preallocated by fallocate, go nevertheless.
+        return shrink(inode, new);
+    }
+    let held = InvalidateHeld::by(&guard);
+    let zeroed = if new > old {
+        zero_range(&held, old, new - old, ZERO, WRITE_OPS)?
+    } else {
+        truncate_page(&held, new, ZERO, WRITE_OPS)?
+    };
+    inode.truncate_setsize(&guard, new);
+
+    // What was zeroed or written past the size on disk must be there before the size is.
+    let disk_size = inode.data().ext.read().disk_size;
+    if new > disk_size && (zeroed || disk_size != old) {
+        inode.write_and_wait(disk_size, new - 1)?;
+    }
+    if new > old {
+        extend(inode, new)
+    } else {
+        shrink(inode, new)
+    }
+}
+
+/// Logs the larger size.
+fn extend(inode: &Inode, new: u64) -> Result {
+    let sb = inode.sb().data();
+    let mut trans = Trans::start(sb, Credits::RECORD, MetaSpace::adopt(sb, 0))?;
+    let mut ext = inode.data().ext.write();
+    let joined = trans.join_inode(inode)?;
+    ext.disk_size = ext.disk_size.max(new);
+    trans.log_inode(joined, ext.record(inode));
+    trans.apply();
+    drop(ext);
+    trans.stop()
+}
+
+/// Logs the smaller size and frees what is past it. The page cache is cut already.
+fn shrink(inode: &Inode, new: u64) -> Result {
+    let sb = inode.sb().data();
+    let from = new.div_ceil(sb.block_size());
+    reserve::staging_drop(inode, from, u64::MAX);
+    let more = has_extents(inode, from)?;
+    if !more && inode.data().ext.read().disk_size <= new {
+        return Ok(());
+    }
+    let ino = Ino::new(inode.ino());
+    {
+        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+        let credits = Credits::EDIT.plus(Credits::RECORD);
+        let mut trans = Trans::start(sb, credits, space)?;
+        let mut ext = inode.data().ext.write();
+        if more {
+            orphan::add(&mut trans, ino, OrphanKind::Truncate, new)?;
+        }
+        let joined = trans.join_inode(inode)?;
+        ext.disk_size = ext.disk_size.min(new);
+        trans.log_inode(joined, ext.record(inode));
+        trans.apply();
+        drop(ext);
+        trans.stop()?;
+    }
+    if !more {
+        return Ok(());
+    }
+    extents::free_from(inode, from)?;
+    let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+    let mut trans = Trans::start(sb, Credits::EDIT, space)?;
+    orphan::remove(&mut trans, ino)?;
+    trans.apply();
+    trans.stop()
+}
+
+fn has_extents(inode: &Inode, from: u64) -> Result<bool> {
+    let sb = inode.sb().data();
+    let ext = inode.data().ext.read();
+    let found = crate::algo::extent::next_extent(&ext.tree(inode), &sb.reader(), from)?;
+    Ok(found.is_some())
+}

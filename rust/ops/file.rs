@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File operations of regular files.
+
+use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
+use crate::fs::begin_zero::ZERO;
+use crate::fs::{fsync, Calf, Inode};
+use crate::kapi::file_ops::{table, FileOperations, FopsRef};
+use crate::kapi::iomap::{file_buffered_write, page_mkwrite, zero_range, InvalidateHeld};
+use crate::kapi::kiocb::{File, IovIter, Kiocb, PagefaultScope, VmFault};
+use kernel::prelude::*;
+
+struct RegularFile;
+
+/// The table.
+pub(super) const FILE_FOPS: FopsRef<Calf> = table::<RegularFile>();
+
+#[vtable]
+impl FileOperations for RegularFile {
+    type Fs = Calf;
+
+    fn read_iter(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
+        iocb.inode().sb().data().check_shutdown()?;
+        // i_rwsem makes a read see all or nothing of a concurrent write.
+        let inode = iocb.inode();
+        let _lock = inode.lock_shared();
+        iocb.buffered_read(to)
+    }
+
+    fn write_iter(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+        iocb.inode().sb().data().check_shutdown()?;
+        // C-WR-PRECHECK: nothing to write, nothing to map.
+        if from.count() == 0 {
+            return Ok(0);
+        }
+        buffered_write(iocb, from)
+    }
+
+    fn fsync(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
+        fsync::fsync_file(file, start, end, datasync)
+    }
+
+    /// Lock order: mmap_lock, freeze protection, `invalidate_lock` shared, folio lock (in iomap).
+    fn page_mkwrite(fault: &mut VmFault<'_, Calf>) -> u32 {
+        let inode = fault.inode();
+        // C-MKWRITE-SHUTDOWN: a folio whose writeback failed may not be uptodate.
+        if let Err(e) = inode.sb().data().check_shutdown() {
+            return VmFault::<Calf>::error(e);
+        }
+        let _freeze = PagefaultScope::enter(inode);
+        if let Err(e) = fault.file().update_time() {
+            return VmFault::<Calf>::error(e);
+        }
+        let _faults = inode.invalidate_lock_shared();
+        page_mkwrite(fault, FAULT)
+    }
+}
+
+/// Writes through the page cache. Also the way of direct writes that cannot go directly.
+pub(super) fn buffered_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+    let inode = iocb.inode();
+    let written = {
+        let _lock = inode.lock();
+        if iocb.write_checks(from)? == 0 {
+            return Ok(0);
+        }
+        zero_gap(inode, iocb.pos())?;
+        iocb.modified()?;
+        match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
+            // C-WR-ENOSPC: reservations are worst cases. Writing dirty data turns them into what
+            // is really needed, and gives the rest back.
+            Err(ENOSPC) => {
+                inode.write_and_wait(0, u64::MAX)?;
+                inode.sb().start_writeback();
+                file_buffered_write(iocb, from, WRITE, WRITE_OPS)?
+            }
+            other => other?,
+        }
+    };
+    iocb.write_sync(written)
+}
+
+/// Before a write past EOF: zeroes from EOF to `pos`, above all the rest of the EOF block
+/// (C-WR-ZERO-GAP). `i_rwsem` is held exclusively.
+fn zero_gap(inode: &Inode, pos: u64) -> Result {
+    if pos <= inode.size() {
+        return Ok(());
+    }
+    let guard = inode.invalidate_lock();
+    inode.dio_wait();
+    let size = inode.size();
+    if pos > size {
+        let held = InvalidateHeld::by(&guard);
+        zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
+    }
+    Ok(())
+}
