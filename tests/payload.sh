@@ -21,7 +21,7 @@ for p in "$here"/vm/src/bin/*.rs; do
     name=$(basename "$p" .rs)
     cp "$out/$name" "$dest/tests/$name"
 done
-cp "$out/calf-repro" "$dest/tests/calf-repro"
+cp "$out/calf-repro" "$out/crash" "$dest/tests/"
 for p in "$here"/vm/*.sh; do
     cp "$p" "$dest/tests/$(basename "$p" .sh)"
 done
