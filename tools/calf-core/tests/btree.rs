@@ -65,7 +65,7 @@ impl Model {
     fn new_key(&mut self) -> u64 {
         match self.setup.keys {
             Keys::Dense => self.random.below(3000),
-            Keys::Sparse => self.random.next(),
+            Keys::Sparse => self.random.any(),
             Keys::Ascending => {
                 self.ascending += 1 + self.random.below(3);
                 self.ascending
@@ -80,7 +80,7 @@ impl Model {
     fn old_key(&mut self) -> u64 {
         let key = self.new_key();
         let from = match self.setup.keys {
-            Keys::Ascending | Keys::Descending => self.random.next() >> 23,
+            Keys::Ascending | Keys::Descending => self.random.any() >> 23,
             _ => key,
         };
         let next = self.map.range(from..).next().or(self.map.iter().next());
@@ -96,7 +96,7 @@ impl Model {
             (max - min) / 8 + 1
         };
         let len = min + self.random.below(span);
-        (0..len).map(|_| self.random.next() as u8).collect()
+        (0..len).map(|_| self.random.any() as u8).collect()
     }
 
     /// One edit of the tree by `f` on a copy, published or dropped, and measured.
@@ -163,7 +163,8 @@ impl Model {
         }
         let key = self.new_key();
         let result = self.edit(|tree, store| tree.insert(store, key, &value));
-        if self.map.contains_key(&key) {
+        let taken = self.map.contains_key(&key);
+        if taken {
             assert_eq!(result, Err(MemError::Tree(TreeError::Exists)));
         } else {
             assert_eq!(result, Ok(()));

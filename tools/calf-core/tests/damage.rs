@@ -5,9 +5,10 @@
 //! Twice: with the verifier in front, as in the kernel, and without it, so that the trees
 //! themselves meet the damage.
 
-use calf_core::algo::btree::Tree;
+use calf_core::algo::btree::{Root, Tree};
 use calf_core::algo::extent::{self, Extent};
 use calf_core::algo::refcount;
+use calf_core::algo::store::TreeError;
 use calf_core::format::node::{self, InlineRoot};
 use calf_core::format::types::{BlockNr, Ino, Kind};
 use calf_core::mem::{MemError, MemStore};
@@ -58,7 +59,7 @@ fn damage(store: &mut MemStore, tree: &mut Tree, random: &mut Random) {
             continue;
         }
         let inline = match &mut tree.root {
-            calf_core::algo::btree::Root::Inline(root) if random.below(6) == 0 => Some(&mut root.0),
+            Root::Inline(root) if random.below(6) == 0 => Some(&mut root.0),
             _ => None,
         };
         let bytes = match inline {
@@ -81,7 +82,7 @@ fn damage(store: &mut MemStore, tree: &mut Tree, random: &mut Random) {
                 0 => 0,
                 1 => 0xff,
                 2 => bytes[at] ^ (1 << random.below(8)),
-                _ => random.next() as u8,
+                _ => random.any() as u8,
             };
         }
         if random.below(2) == 0 {
@@ -107,7 +108,7 @@ fn use_it(store: &mut MemStore, tree: Tree, random: &mut Random) {
     for _ in 0..12 {
         let key = random.below(450) * 16 + random.below(2);
         let key = if random.below(9) == 0 {
-            random.next()
+            random.any()
         } else {
             key
         };
@@ -206,12 +207,39 @@ fn damage_without_a_verifier() {
 }
 
 #[test]
+fn a_root_below_itself_ends() {
+    let (store, mut tree) = build(Kind::Extents, 1024, &mut Random::new(1));
+    let Root::Inline(root) = &mut tree.root else {
+        panic!("an inline root")
+    };
+    // Block 0 stands for the inline root: as a child it would lead around in a circle.
+    root.0[112 - 8..].fill(0);
+    store.fail_after(Some(MANY));
+    let result = tree.get(&store, 0).map(drop);
+    assert!(
+        matches!(result, Err(MemError::Tree(TreeError::Corrupt { .. }))),
+        "{result:?}"
+    );
+    // A global root as its own child is of a wrong level.
+    let (mut store, tree) = build(Kind::Refcount, 1024, &mut Random::new(1));
+    store.check = false;
+    let bytes = store.blocks.get_mut(&ROOT.get()).unwrap();
+    bytes[1024 - 8..].copy_from_slice(&ROOT.get().to_le_bytes());
+    store.fail_after(Some(MANY));
+    let result = tree.get(&store, 0).map(drop);
+    assert!(
+        matches!(result, Err(MemError::Tree(TreeError::Corrupt { .. }))),
+        "{result:?}"
+    );
+}
+
+#[test]
 fn the_verifier_takes_any_bytes() {
     let mut random = Random::new(77);
     let uuid = *b"calf-memory-uuid";
     for block_size in [0usize, 1, 40, 64, 1024, 4096] {
         for _ in 0..3000 {
-            let mut bytes: Vec<u8> = (0..block_size).map(|_| random.next() as u8).collect();
+            let mut bytes: Vec<u8> = (0..block_size).map(|_| random.any() as u8).collect();
             let kind = Kind::from_u8(1 + random.below(7) as u8).unwrap();
             let id = node::NodeId {
                 block: BlockNr::new(9),
@@ -234,7 +262,7 @@ fn the_verifier_takes_any_bytes() {
             node::seal(&mut bytes, &uuid);
             let _ = node::verify(&bytes, &id, &uuid);
             let mut root = InlineRoot::empty(kind);
-            root.0[1 + random.below(111) as usize] = random.next() as u8;
+            root.0[1 + random.below(111) as usize] = random.any() as u8;
             let _ = node::verify_inline(&root, kind);
         }
     }
