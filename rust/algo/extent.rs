@@ -3,25 +3,23 @@
 //! The extents of a file: a tree of kind [`Kind::Extents`](crate::format::Kind), keyed by file
 //! block.
 //!
-//! Every function that changes the tree is one bounded step: at most [`EDITS`] tree edits and at
-//! most [`INSERTS`] more records.
+//! Every function that changes the tree is one bounded step: it adds at most [`INSERTS`] records,
+//! and the few edits it is made of lie side by side, so that together they touch no more nodes than
+//! [`EDITS`] single ones.
 
 use super::btree::Tree;
 use super::runs::{self, Run};
 use super::store::{NodeRead, NodeStore};
+use crate::format::extent::RawExtent;
+pub use crate::format::extent::{MAX_LEN, SIZE as RECORD_SIZE};
 use crate::format::types::BlockNr;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::IntoBytes;
 
-/// Tree edits (of `edit_nodes(height)` nodes each) that one call makes at most.
-pub const EDITS: u32 = 4;
+/// One call touches at most this many times `edit_nodes(height)` nodes.
+pub const EDITS: u32 = 2;
 /// Records that one call adds at most.
 pub const INSERTS: u64 = 2;
-/// Longest extent, in blocks.
-pub const MAX_LEN: u64 = (1 << 31) - 1;
-/// Bytes of an extent's value.
-pub const RECORD_SIZE: usize = 16;
-
-const UNWRITTEN: u32 = 1;
-
 /// Blocks of a file that lie together on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -54,104 +52,62 @@ pub enum Mapping {
     Mapped(Extent),
 }
 
-/// The value of an extent.
-#[derive(Clone, Copy)]
-struct Value {
-    phys: u64,
-    len: u32,
-    flags: u32,
-}
-
-impl Value {
-    fn new(e: &Extent) -> Option<Self> {
-        let len = u32::try_from(e.len)
-            .ok()
-            .filter(|len| *len > 0 && e.len <= MAX_LEN)?;
-        e.phys.checked_add(e.len)?;
-        Some(Self {
-            phys: e.phys.get(),
-            len,
-            flags: if e.unwritten { UNWRITTEN } else { 0 },
-        })
-    }
-
-    fn at(&self, fblk: u64) -> Extent {
-        Extent {
+impl Extent {
+    fn at(fblk: u64, raw: &RawExtent) -> Self {
+        Self {
             fblk,
-            phys: BlockNr::new(self.phys),
-            len: u64::from(self.len),
-            unwritten: self.flags & UNWRITTEN != 0,
+            phys: BlockNr::new(raw.phys.get()),
+            len: raw.len(),
+            unwritten: raw.is_unwritten(),
         }
     }
 }
 
-impl Run for Value {
-    type Bytes = [u8; RECORD_SIZE];
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (phys, rest) = bytes.split_first_chunk()?;
-        let (len, flags) = rest.split_first_chunk()?;
-        let (phys, len) = (u64::from_le_bytes(*phys), u32::from_le_bytes(*len));
-        phys.checked_add(u64::from(len))?;
-        Some(Self {
-            phys,
-            len,
-            flags: u32::from_le_bytes(flags.try_into().ok()?),
-        })
-    }
-
-    fn encode(&self) -> Self::Bytes {
-        let mut bytes = [0; RECORD_SIZE];
-        let fields = self.phys.to_le_bytes().into_iter();
-        let fields = fields
-            .chain(self.len.to_le_bytes())
-            .chain(self.flags.to_le_bytes());
-        bytes
-            .iter_mut()
-            .zip(fields)
-            .for_each(|(byte, field)| *byte = field);
-        bytes
+impl Run for RawExtent {
+    fn decode(key: u64, bytes: &[u8]) -> Result<Self, &'static str> {
+        Self::parse(key, bytes).copied()
     }
 
     fn len(&self) -> u64 {
-        u64::from(self.len)
+        u64::from(self.len.get())
     }
 
     fn take(&self, len: u64) -> Self {
+        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
         Self {
-            len: u32::try_from(len).unwrap_or(self.len).min(self.len),
+            len: U32::new(len),
             ..*self
         }
     }
 
     fn skip(&self, len: u64) -> Self {
-        let skip = u32::try_from(len).unwrap_or(self.len).min(self.len);
-        let phys = self.phys.saturating_add(u64::from(skip));
+        let skip = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
         Self {
-            phys,
-            len: self.len.saturating_sub(skip),
+            phys: U64::new(self.phys.get().saturating_add(u64::from(skip))),
+            len: U32::new(self.len.get().saturating_sub(skip)),
             ..*self
         }
     }
 
     fn join(&self, next: &Self) -> Option<Self> {
-        let len = self
-            .len
-            .checked_add(next.len)
-            .filter(|len| u64::from(*len) <= MAX_LEN)?;
-        let follows = self.phys.checked_add(self.len()) == Some(next.phys);
-        (follows && self.flags == next.flags).then_some(Self { len, ..*self })
+        let len = self.len.get().checked_add(next.len.get())?;
+        let follows = self.phys.get().checked_add(self.len()) == Some(next.phys.get());
+        let joins = follows && self.flags == next.flags && u64::from(len) <= MAX_LEN;
+        joins.then_some(Self {
+            len: U32::new(len),
+            ..*self
+        })
     }
 }
 
 /// What is at a file block.
 pub fn lookup<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Mapping, S::Error> {
-    if let Some((start, value, end)) = runs::before::<S, Value>(t, s, fblk)? {
+    if let Some((start, value, end)) = runs::before::<S, RawExtent>(t, s, fblk)? {
         if end > fblk {
-            return Ok(Mapping::Mapped(value.at(start)));
+            return Ok(Mapping::Mapped(Extent::at(start, &value)));
         }
     }
-    let next = runs::after::<S, Value>(t, s, fblk)?.map_or(u64::MAX, |(start, _, _)| start);
+    let next = runs::after::<S, RawExtent>(t, s, fblk)?.map_or(u64::MAX, |(start, _, _)| start);
     Ok(Mapping::Hole {
         len: next.saturating_sub(fblk),
     })
@@ -159,19 +115,21 @@ pub fn lookup<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Mapping, S::Err
 
 /// The first extent that ends after `fblk`.
 pub fn next_extent<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Option<Extent>, S::Error> {
-    if let Some((start, value, end)) = runs::before::<S, Value>(t, s, fblk)? {
+    if let Some((start, value, end)) = runs::before::<S, RawExtent>(t, s, fblk)? {
         if end > fblk {
-            return Ok(Some(value.at(start)));
+            return Ok(Some(Extent::at(start, &value)));
         }
     }
-    Ok(runs::after::<S, Value>(t, s, fblk)?.map(|(start, value, _)| value.at(start)))
+    Ok(runs::after::<S, RawExtent>(t, s, fblk)?.map(|(start, value, _)| Extent::at(start, &value)))
 }
 
 /// Maps a hole. Joins the neighbours where possible; a range that is not a hole is `Corrupt`, and
 /// so is an extent that is empty or longer than [`MAX_LEN`].
 pub fn insert<S: NodeStore>(t: &mut Tree, s: &mut S, e: Extent) -> Result<(), S::Error> {
-    let value = Value::new(&e).ok_or(runs::bad("extent: length out of range"))?;
-    runs::insert(t, s, e.fblk, value)
+    let raw = RawExtent::new(e.phys, e.len, e.unwritten);
+    let raw = raw.ok_or(runs::bad("extent: length out of range"))?;
+    RawExtent::parse(e.fblk, raw.as_bytes()).map_err(runs::bad)?;
+    runs::insert(t, s, e.fblk, raw)
 }
 
 /// Unmaps the first piece of one extent inside `[start, end)` and returns it, or `None` when
@@ -182,9 +140,9 @@ pub fn remove_step<S: NodeStore>(
     start: u64,
     end: u64,
 ) -> Result<Option<Extent>, S::Error> {
-    let found = match runs::before::<S, Value>(t, s, start)? {
+    let found = match runs::before::<S, RawExtent>(t, s, start)? {
         Some(found) if found.2 > start => Some(found),
-        _ => runs::after::<S, Value>(t, s, start)?,
+        _ => runs::after::<S, RawExtent>(t, s, start)?,
     };
     let Some((key, value, run_end)) = found.filter(|(key, _, _)| *key < end) else {
         return Ok(None);
@@ -194,7 +152,7 @@ pub fn remove_step<S: NodeStore>(
         .skip(from.saturating_sub(key))
         .take(to.saturating_sub(from));
     runs::carve(t, s, (key, value, run_end), from, to)?;
-    Ok(Some(piece.at(from)))
+    Ok(Some(Extent::at(from, &piece)))
 }
 
 /// Makes `[fblk, fblk + len)`, which lies within one extent, a written one. Nothing to do when it
@@ -207,14 +165,14 @@ pub fn set_written<S: NodeStore>(
 ) -> Result<(), S::Error> {
     let outside = runs::bad("extent: range to convert is not mapped");
     let end = fblk.checked_add(len).ok_or(outside)?;
-    let found = runs::before::<S, Value>(t, s, fblk)?.filter(|(_, _, run_end)| *run_end >= end);
+    let found = runs::before::<S, RawExtent>(t, s, fblk)?.filter(|(_, _, run_end)| *run_end >= end);
     let (key, value, run_end) = found.ok_or(outside)?;
-    if value.flags & UNWRITTEN == 0 || len == 0 {
+    if !value.is_unwritten() || len == 0 {
         return Ok(());
     }
     let piece = value.skip(fblk.saturating_sub(key)).take(len);
-    let piece = Value {
-        flags: value.flags & !UNWRITTEN,
+    let piece = RawExtent {
+        flags: U32::new(0),
         ..piece
     };
     runs::carve(t, s, (key, value, run_end), fblk, end)?;

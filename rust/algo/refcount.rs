@@ -3,97 +3,73 @@
 //! Reference counts of shared blocks: a tree of kind [`Kind::Refcount`](crate::format::Kind),
 //! keyed by physical block. Counts of two and more are stored; what no record covers counts one.
 //!
-//! Every function that changes the tree is one bounded step: at most [`EDITS`] tree edits and at
-//! most [`INSERTS`] more records.
+//! Every function that changes the tree is one bounded step: it adds at most [`INSERTS`] records,
+//! and the few edits it is made of lie side by side, so that together they touch no more nodes than
+//! [`EDITS`] single ones.
 
 use super::btree::Tree;
 use super::runs::{self, Run};
 use super::store::{NodeRead, NodeStore, TreeError};
+use crate::format::refcount::RawRefcount;
+pub use crate::format::refcount::SIZE as RECORD_SIZE;
 use crate::format::types::BlockNr;
+use zerocopy::little_endian::U32;
 
-/// Tree edits (of `edit_nodes(height)` nodes each) that one call makes at most.
-pub const EDITS: u32 = 4;
+/// One call touches at most this many times `edit_nodes(height)` nodes.
+pub const EDITS: u32 = 2;
 /// Records that one call adds at most.
 pub const INSERTS: u64 = 2;
-/// Bytes of a count's value.
-pub const RECORD_SIZE: usize = 8;
-
-/// Blocks that are shared alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Count {
-    len: u32,
-    count: u32,
-}
-
-impl Run for Count {
-    type Bytes = [u8; RECORD_SIZE];
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (len, count) = bytes.split_first_chunk()?;
-        let count = u32::from_le_bytes(count.try_into().ok()?);
-        (count >= 2).then_some(Self {
-            len: u32::from_le_bytes(*len),
-            count,
-        })
-    }
-
-    fn encode(&self) -> Self::Bytes {
-        let mut bytes = [0; RECORD_SIZE];
-        let fields = self
-            .len
-            .to_le_bytes()
-            .into_iter()
-            .chain(self.count.to_le_bytes());
-        bytes
-            .iter_mut()
-            .zip(fields)
-            .for_each(|(byte, field)| *byte = field);
-        bytes
+impl Run for RawRefcount {
+    fn decode(key: u64, bytes: &[u8]) -> Result<Self, &'static str> {
+        Self::parse(key, bytes).copied()
     }
 
     fn len(&self) -> u64 {
-        u64::from(self.len)
+        u64::from(self.len.get())
     }
 
     fn take(&self, len: u64) -> Self {
+        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
         Self {
-            len: u32::try_from(len).unwrap_or(self.len).min(self.len),
+            len: U32::new(len),
             ..*self
         }
     }
 
     fn skip(&self, len: u64) -> Self {
-        let skip = u32::try_from(len).unwrap_or(self.len).min(self.len);
-        Self {
-            len: self.len.saturating_sub(skip),
-            ..*self
-        }
+        let skip = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
+        self.take(self.len().saturating_sub(u64::from(skip)))
     }
 
     fn join(&self, next: &Self) -> Option<Self> {
-        let len = self.len.checked_add(next.len)?;
-        (self.count == next.count).then_some(Self { len, ..*self })
+        let len = self.len.get().checked_add(next.len.get())?;
+        (self.count == next.count).then_some(Self {
+            len: U32::new(len),
+            ..*self
+        })
     }
 }
 
 /// A range of equal count: its record if it has one, and its end.
 struct Shared {
-    record: Option<(u64, Count, u64)>,
+    record: Option<(u64, RawRefcount, u64)>,
     end: u64,
 }
 
 impl Shared {
     fn find<S: NodeRead>(t: &Tree, s: &S, phys: u64) -> Result<Self, S::Error> {
-        let record = runs::before::<S, Count>(t, s, phys)?.filter(|(_, _, end)| *end > phys);
+        let record = runs::before::<S, RawRefcount>(t, s, phys)?.filter(|(_, _, end)| *end > phys);
         let end = match record {
             Some((_, _, end)) => end,
-            None => runs::after::<S, Count>(t, s, phys)?.map_or(u64::MAX, |(start, _, _)| start),
+            None => {
+                runs::after::<S, RawRefcount>(t, s, phys)?.map_or(u64::MAX, |(start, _, _)| start)
+            }
         };
         Ok(Self { record, end })
     }
 
     fn count(&self) -> u32 {
-        self.record.map_or(1, |(_, count, _)| count.count)
+        self.record.map_or(1, |(_, count, _)| count.count.get())
     }
 
     /// How many blocks from `phys` on are alike, up to `len` and to what one record can hold.
@@ -121,7 +97,11 @@ impl Shared {
             return Ok(());
         }
         let len = u32::try_from(len).map_err(|_| TreeError::TooBig)?;
-        runs::insert(t, s, start, Count { len, count })
+        let run = RawRefcount {
+            len: U32::new(len),
+            count: U32::new(count),
+        };
+        runs::insert(t, s, start, run)
     }
 }
 

@@ -5,16 +5,12 @@
 use super::btree::Tree;
 use super::store::{NodeRead, NodeStore, TreeError};
 use crate::format::types::BlockNr;
+use zerocopy::{Immutable, IntoBytes};
 
 /// A record's value that stands for the keys from its own key on.
-pub(super) trait Run: Copy {
-    /// Bytes of the value.
-    type Bytes: AsRef<[u8]>;
-
-    /// Reads a value.
-    fn decode(bytes: &[u8]) -> Option<Self>;
-    /// Writes it.
-    fn encode(&self) -> Self::Bytes;
+pub(super) trait Run: Copy + IntoBytes + Immutable {
+    /// Reads and checks the value under `key`.
+    fn decode(key: u64, bytes: &[u8]) -> Result<Self, &'static str>;
     /// Keys covered, at least 1.
     fn len(&self) -> u64;
     /// The same, covering the first `len` keys only.
@@ -34,7 +30,7 @@ pub(super) const fn bad(what: &'static str) -> TreeError {
 }
 
 fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), TreeError> {
-    let run = R::decode(bytes).ok_or(bad("tree: range of a wrong size"))?;
+    let run = R::decode(key, bytes).map_err(bad)?;
     match key.checked_add(run.len()) {
         Some(end) if end > key => Ok((key, run, end)),
         _ => Err(bad("tree: empty or endless range")),
@@ -73,11 +69,11 @@ pub(super) fn carve<S: NodeStore, R: Run>(
     let rest = run.skip(run.len().saturating_sub(tail));
     match (head, tail) {
         (0, 0) => t.remove(s, key),
-        (0, _) => t.rekey(s, key, end, rest.encode().as_ref()),
-        (_, 0) => t.replace(s, key, run.take(head).encode().as_ref()),
+        (0, _) => t.rekey(s, key, end, rest.as_bytes()),
+        (_, 0) => t.replace(s, key, run.take(head).as_bytes()),
         _ => {
-            t.replace(s, key, run.take(head).encode().as_ref())?;
-            t.insert(s, end, rest.encode().as_ref())
+            t.replace(s, key, run.take(head).as_bytes())?;
+            t.insert(s, end, rest.as_bytes())
         }
     }
 }
@@ -107,12 +103,12 @@ pub(super) fn insert<S: NodeStore, R: Run>(
     let left = left.filter(|(_, _, left_end)| *left_end == key);
     let left = left.and_then(|(start, before, _)| Some((start, before.join(&run)?)));
     match (left, right) {
-        (Some((start, joined)), None) => t.replace(s, start, joined.encode().as_ref()),
+        (Some((start, joined)), None) => t.replace(s, start, joined.as_bytes()),
         (Some((start, joined)), Some((gone, _))) => {
             t.remove(s, gone)?;
-            t.replace(s, start, joined.encode().as_ref())
+            t.replace(s, start, joined.as_bytes())
         }
-        (None, Some((old, _))) => t.rekey(s, old, key, run.encode().as_ref()),
-        (None, None) => t.insert(s, key, run.encode().as_ref()),
+        (None, Some((old, _))) => t.rekey(s, old, key, run.as_bytes()),
+        (None, None) => t.insert(s, key, run.as_bytes()),
     }
 }

@@ -157,7 +157,7 @@ fn extents(block_size: usize, seed: u64, spread: u64) {
 
 #[test]
 fn extents_agree_with_an_array() {
-    for block_size in [1024, 2048, 4096] {
+    for block_size in [256, 1024, 2048, 4096] {
         extents(block_size, 1, 1);
         extents(block_size, 2, 50);
     }
@@ -191,7 +191,7 @@ fn extents_end_where_numbers_end() {
 
 #[test]
 fn counts_agree_with_an_array() {
-    for block_size in [1024, 2048, 4096] {
+    for block_size in [256, 1024, 2048, 4096] {
         let mut random = Random::new(block_size as u64);
         let mut store = MemStore::new(block_size);
         store.make_root(Kind::Refcount, BlockNr::new(3));
