@@ -114,6 +114,23 @@ void calf_jbd2_set_barrier(journal_t *journal)
 	write_unlock(&journal->j_state_lock);
 }
 
+/*
+ * A journal on a device counts its blocks from the start of the device; one that
+ * starts elsewhere needs a mapping, or it would overwrite what lies there.
+ */
+static int calf_jbd2_bmap(journal_t *journal, sector_t *block)
+{
+	if (*block >= journal->j_total_len)
+		return -EFSCORRUPTED;
+	*block += journal->j_blk_offset;
+	return 0;
+}
+
+void calf_jbd2_set_region(journal_t *journal)
+{
+	journal->j_bmap = calf_jbd2_bmap;
+}
+
 void calf_jbd2_set_callback(journal_t *journal, void *private_data,
 			    void (*cb)(journal_t *, transaction_t *))
 {

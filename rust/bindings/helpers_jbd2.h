@@ -28,6 +28,7 @@ void calf_jbd2_handle_sync(handle_t *handle);
 void calf_jbd2_abort_handle(handle_t *handle);
 bool calf_jbd2_is_aborted(journal_t *journal);
 void calf_jbd2_set_barrier(journal_t *journal);
+void calf_jbd2_set_region(journal_t *journal);
 void calf_jbd2_set_callback(journal_t *journal, void *private_data,
 			    void (*cb)(journal_t *, transaction_t *));
 void *calf_jbd2_private(journal_t *journal);

@@ -85,6 +85,8 @@ impl Journal {
         let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(EIO)?;
         // SAFETY: Just made.
         unsafe { bindings::calf_jbd2_set_barrier(ptr.as_ptr()) };
+        // SAFETY: As above.
+        unsafe { bindings::calf_jbd2_set_region(ptr.as_ptr()) };
         // INVARIANT: We own the new journal.
         Ok(Self { ptr, target: None })
     }
