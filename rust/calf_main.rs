@@ -10,9 +10,13 @@
 
 use kernel::prelude::*;
 
+// The tools use what the module does not.
+#[allow(dead_code, unused_imports)]
 #[deny(unsafe_code)]
 mod algo;
 mod bindings;
+// The tools use what the module does not.
+#[allow(dead_code, unused_imports)]
 #[deny(unsafe_code)]
 mod format;
 #[deny(unsafe_code)]
