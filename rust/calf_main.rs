@@ -8,6 +8,9 @@
 
 #![crate_name = "calf"]
 
+use crate::fs::Calf;
+use crate::kapi::debugfs::DebugRoot;
+use crate::kapi::registration::Registration;
 use kernel::prelude::*;
 
 // The tools use what the module does not.
@@ -34,11 +37,19 @@ module! {
     license: "GPL",
 }
 
-struct CalfModule;
+/// The loaded module: drops in order, so the type goes before what its mounts used.
+#[pin_data]
+struct CalfModule {
+    #[pin]
+    _fs: Registration<Calf>,
+    _debugfs: DebugRoot,
+}
 
-impl kernel::Module for CalfModule {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        pr_info!("loaded\n");
-        Ok(CalfModule)
+impl kernel::InPlaceModule for CalfModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _debugfs: DebugRoot::new(c"calf")?,
+            _fs <- Registration::new(module, c"calf_inode"),
+        })
     }
 }
