@@ -21,7 +21,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
@@ -31,7 +31,7 @@ impl Rng {
         if n == 0 {
             0
         } else {
-            self.next() % n
+            self.draw() % n
         }
     }
 

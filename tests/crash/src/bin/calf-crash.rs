@@ -217,7 +217,7 @@ fn run(o: &Run) -> Result<bool> {
     // Boot n makes the load of kill n and looks at what kill n - 1 left.
     for n in 1..=o.kills + 1 {
         let mut rng = Rng::new(mix(seed) ^ n);
-        let load_seed = rng.next() >> 16;
+        let load_seed = rng.draw() >> 16;
         let steps = match (n == 1, n > o.kills) {
             (true, _) => "ml",
             (_, false) => "vl",
