@@ -117,7 +117,12 @@ pub(crate) fn unmap_step(
         return Ok(None);
     };
     let piece = drop_blocks(trans, ext.may_share(), piece)?;
-    extent::remove_step(&mut tree, trans, piece.fblk, piece.fblk.saturating_add(piece.len))?;
+    extent::remove_step(
+        &mut tree,
+        trans,
+        piece.fblk,
+        piece.fblk.saturating_add(piece.len),
+    )?;
     let joined = trans.join_inode(inode)?;
 
     // From here on nothing fails.
@@ -188,9 +193,8 @@ pub(crate) fn clip(e: Extent, start: u64, end: u64) -> Option<Extent> {
     })
 }
 
-/// Tells `stat` how many blocks the file has, staged ones included.
+/// Tells `stat` how many blocks the file has; `getattr` adds what is staged.
 pub(crate) fn publish_blocks(inode: &Inode, ext: &InodeExt) {
-    let staged = ext.staging.reserved_blocks() + ext.staging.claimed_blocks();
     let per_block = inode.sb().block_size() / 512;
-    inode.set_sectors(ext.nblocks.saturating_add(staged).saturating_mul(per_block));
+    inode.set_sectors(ext.nblocks.saturating_mul(per_block));
 }

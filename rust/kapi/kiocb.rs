@@ -173,10 +173,10 @@ impl<F: FileSystem> Kiocb<'_, F> {
         count(unsafe { bindings::calf_generic_write_sync(self.ptr, written as isize) })
     }
 
-    /// `generic_file_read_iter`: reads through the page cache.
+    /// `filemap_read`: reads through the page cache.
     pub fn buffered_read(&mut self, to: &mut IovIter<'_>) -> Result<usize> {
         // SAFETY: Both are valid.
-        count(unsafe { bindings::generic_file_read_iter(self.ptr, to.as_ptr()) })
+        count(unsafe { bindings::filemap_read(self.ptr, to.as_ptr(), 0) })
     }
 }
 

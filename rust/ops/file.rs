@@ -2,11 +2,14 @@
 
 //! File operations of regular files.
 
+use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
 use crate::fs::{fsync, Calf, Inode};
-use crate::kapi::file_ops::{table, FileOperations, FopsRef};
-use crate::kapi::iomap::{file_buffered_write, page_mkwrite, zero_range, InvalidateHeld};
+use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
+use crate::kapi::iomap::{
+    file_buffered_write, page_mkwrite, seek_data, seek_hole, zero_range, InvalidateHeld,
+};
 use crate::kapi::kiocb::{File, IovIter, Kiocb, PagefaultScope, VmFault};
 use kernel::prelude::*;
 
@@ -38,6 +41,16 @@ impl FileOperations for RegularFile {
 
     fn fsync(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
         fsync::fsync_file(file, start, end, datasync)
+    }
+
+    fn seek(file: &File<Calf>, offset: i64, whence: Whence) -> Result<i64> {
+        let inode = file.inode();
+        inode.sb().data().check_shutdown()?;
+        let _lock = inode.lock_shared();
+        match whence {
+            Whence::Data => seek_data(inode, offset, SEEK),
+            Whence::Hole => seek_hole(inode, offset, SEEK),
+        }
     }
 
     /// Lock order: mmap_lock, freeze protection, `invalidate_lock` shared, folio lock (in iomap).

@@ -5,10 +5,12 @@
 use kernel::error::{code::EINVAL, Result};
 use kernel::prelude::vtable;
 
+use crate::fs::begin_read::REPORT;
 use crate::fs::{self, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::Positive;
-use crate::kapi::inode_ops::{InodeOperations, InodeOps};
+use crate::kapi::inode_ops::{FiemapInfo, InodeOperations, InodeOps};
+use crate::kapi::iomap;
 use crate::kapi::Idmap;
 
 /// Inode operations of regular files.
@@ -67,6 +69,12 @@ impl InodeOperations for FileInode {
 
     fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
         getattr(idmap, inode, stat, mask)
+    }
+
+    fn fiemap(inode: &Inode, info: &FiemapInfo, start: u64, len: u64) -> Result {
+        inode.sb().data().check_shutdown()?;
+        let _lock = inode.lock_shared();
+        iomap::fiemap(inode, info, start, len, REPORT)
     }
 }
 

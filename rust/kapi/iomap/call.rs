@@ -9,6 +9,7 @@ use crate::bindings;
 use crate::kapi::folio::{Folio, Readahead};
 use crate::kapi::fs::FileSystem;
 use crate::kapi::inode::Inode;
+use crate::kapi::inode_ops::FiemapInfo;
 use crate::kapi::kiocb::{IovIter, Kiocb, VmFault};
 use core::ptr::null_mut;
 use kernel::error::to_result;
@@ -142,18 +143,16 @@ fn offset(ret: i64) -> Result<i64> {
     Ok(ret)
 }
 
-/// `iomap_fiemap`.
-///
-/// # Safety
-///
-/// `info` is what `inode_operations::fiemap` was called with.
-pub unsafe fn fiemap<F: FileSystem>(
+/// `iomap_fiemap`. Writes to user memory: `i_rwsem` at most may be held (D4).
+pub fn fiemap<F: FileSystem>(
     inode: &Inode<F>,
-    info: *mut bindings::fiemap_extent_info,
+    info: &FiemapInfo,
     start: u64,
     len: u64,
     ops: OpsRef<F>,
 ) -> Result {
-    // SAFETY: The inode is valid and of `F`; `info` by the safety requirements.
-    to_result(unsafe { bindings::iomap_fiemap(inode.as_ptr(), info, start, len, ops.as_ptr()) })
+    // SAFETY: The inode is valid and of `F`, the request is that of the VFS.
+    to_result(unsafe {
+        bindings::iomap_fiemap(inode.as_ptr(), info.as_ptr(), start, len, ops.as_ptr())
+    })
 }
