@@ -13,6 +13,7 @@
 use super::alloc::Allocator;
 use super::counters::Counters;
 use super::debug::DebugDir;
+use super::extents::BATCH;
 use super::inode::SuperBlock;
 use super::opts::MountOpts;
 use super::sb::{Dev, Name, Place, Sb, SbParts};
@@ -75,6 +76,11 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
     // is read before barriers are on (C8).
     let geo = &sup.geo;
     let len = u32::try_from(geo.journal_blocks()).map_err(|_| EFSCORRUPTED)?;
+    // A handle of several steps must not fill the journal (B1).
+    if u64::from(BATCH.blocks) > geo.journal_blocks() / 8 {
+        say.error(fmt!("journal of {} blocks is too short", geo.journal_blocks()));
+        return Err(EINVAL);
+    }
     let mut journal = new
         .open_journal(&dev, geo.journal_start().get(), len)
         .inspect_err(|e| say.error(fmt!("journal cannot be opened: {:?}; run fsck.calf", e)))?;
