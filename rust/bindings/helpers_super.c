@@ -11,11 +11,6 @@ void calf_fc_error(struct fs_context *fc, const char *msg)
 	errorfc(fc, "%s", msg);
 }
 
-void calf_fc_warn(struct fs_context *fc, const char *msg)
-{
-	warnfc(fc, "%s", msg);
-}
-
 int calf_fs_parse(struct fs_context *fc, const struct fs_parameter_spec *desc,
 		  struct fs_parameter *param)
 {
@@ -53,25 +48,9 @@ bool calf_inode_is_new(const struct inode *inode)
 	return inode_state_read_once((struct inode *)inode) & I_NEW;
 }
 
-void calf_inode_set_aops(struct inode *inode, const struct address_space_operations *aops)
-{
-	inode->i_data.a_ops = aops;
-}
-
 void calf_init_special_inode(struct inode *inode, umode_t mode, u32 rdev)
 {
 	init_special_inode(inode, mode, new_decode_dev(rdev));
-}
-
-/* The record on disk is older than the inode (C9). */
-bool calf_inode_dirty_meta(const struct inode *inode)
-{
-	return inode_state_read_once((struct inode *)inode) & (I_DIRTY_SYNC | I_DIRTY_DATASYNC);
-}
-
-bool calf_mapping_dirty(const struct inode *inode)
-{
-	return mapping_tagged(inode->i_mapping, PAGECACHE_TAG_DIRTY);
 }
 
 /* sync(2) commits once for all inodes in sync_fs; everybody else waits here. */
@@ -95,16 +74,6 @@ void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 	super_set_uuid(sb, uuid, 16);
 }
 
-void calf_sb_set_rdonly(struct super_block *sb)
-{
-	sb->s_flags |= SB_RDONLY;
-}
-
-bool calf_sb_active(const struct super_block *sb)
-{
-	return sb->s_flags & SB_ACTIVE;
-}
-
 bool calf_bdev_read_only(struct block_device *bdev)
 {
 	return bdev_read_only(bdev);
@@ -115,12 +84,3 @@ void calf_kstatfs_set_fsid(struct kstatfs *st, const u8 *uuid)
 	st->f_fsid = uuid_to_fsid((__u8 *)uuid);
 }
 
-void calf_seq_puts(struct seq_file *m, const char *s)
-{
-	seq_puts(m, s);
-}
-
-void calf_seq_show_option(struct seq_file *m, const char *name, const char *value)
-{
-	seq_show_option(m, name, value);
-}

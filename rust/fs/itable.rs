@@ -116,7 +116,7 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
 /// An inode in the making. It has a number and a place in the cache, but nothing on disk.
 ///
 /// The order of an operation that makes one: [`new_inode`], start the transaction,
-/// `insert_inode(&new.record())`, the name, apply, stop, [`NewInode::instantiate`]. Dropping it
+/// `insert_inode` of its record, the name, apply, stop, [`NewInode::instantiate`]. Dropping it
 /// before that makes it disappear; drop it only after the handle has stopped (D2), which declaring
 /// it before the transaction ensures.
 pub(crate) struct NewInode(NascentInode<Calf>);
@@ -125,17 +125,6 @@ impl NewInode {
     /// The inode. Nobody else uses it yet.
     pub(crate) fn inode(&self) -> &Inode {
         self.0.inode()
-    }
-
-    /// Its inode number.
-    pub(crate) fn number(&self) -> Ino {
-        Ino::new(self.0.inode().ino())
-    }
-
-    /// The record to insert.
-    pub(crate) fn record(&self) -> InodeRecord {
-        let inode = self.0.inode();
-        inode.data().ext.read().record(inode)
     }
 
     /// The record is in the table: publishes the inode under the name of `dentry`.

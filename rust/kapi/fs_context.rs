@@ -123,13 +123,7 @@ impl FsContext {
     /// Tells the user (and, for the old API, the log) why this fails.
     pub fn error(&self, msg: &CStr) {
         // SAFETY: The context is valid and the text NUL-terminated.
-        unsafe { bindings::calf_fc_error(self.0.get(), msg.as_ptr().cast()) }
-    }
-
-    /// Is this a remount?
-    pub fn is_reconfigure(&self) -> bool {
-        // SAFETY: The context is valid.
-        unsafe { bindings::calf_fc_is_reconfigure(self.0.get()) }
+        unsafe { bindings::calf_fc_error(self.0.get(), msg.as_char_ptr()) }
     }
 }
 
@@ -163,13 +157,7 @@ pub struct SuperParams {
 }
 
 impl<'a, T: MountOps> NewSuper<'a, T> {
-    /// The C object.
-    pub fn as_ptr(&self) -> *mut bindings::super_block {
-        self.sb
-    }
-
-    /// The block device.
-    pub fn bdev(&self) -> *mut bindings::block_device {
+    fn bdev(&self) -> *mut bindings::block_device {
         // SAFETY: Set before `fill_super`, by the type invariant.
         unsafe { (*self.sb).s_bdev }
     }
@@ -177,7 +165,7 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
     /// Name of the device (`s_id`).
     pub fn id(&self) -> &'a CStr {
         // SAFETY: `s_id` is a NUL-terminated array that does not change any more.
-        unsafe { CStr::from_ptr(ptr::addr_of!((*self.sb).s_id).cast()) }
+        unsafe { CStr::from_char_ptr(ptr::addr_of!((*self.sb).s_id).cast()) }
     }
 
     /// Size of the device in bytes.
@@ -344,7 +332,7 @@ impl<T: MountOps> ContextTable<T> {
                 ParamValue::Flag
             } else {
                 // SAFETY: A NUL-terminated string that lives as long as the parameter.
-                ParamValue::Text(unsafe { CStr::from_ptr(text.cast()) })
+                ParamValue::Text(unsafe { CStr::from_char_ptr(text) })
             };
             // SAFETY: Set by `init_fs_context`; the context is used by one task at a time.
             let options = unsafe { &mut *(*fc).fs_private.cast::<T::Options>() };

@@ -207,16 +207,6 @@ impl<T: FileSystem> NascentInode<T> {
         // SAFETY: New and locked by us, and complete.
         unsafe { dentry.instantiate_new(inode) };
     }
-
-    /// The inode exists now, but has no name (`O_TMPFILE`).
-    pub fn publish(self) -> ARef<Inode<T>> {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again.
-        let inode = unsafe { ManuallyDrop::take(&mut this.0) };
-        // SAFETY: New and locked by us.
-        unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
-        inode
-    }
 }
 
 impl<T: FileSystem> Drop for NascentInode<T> {
@@ -242,12 +232,6 @@ impl<T: FileSystem> Inode<T> {
     pub fn is_bad(&self) -> bool {
         // SAFETY: The inode is valid.
         unsafe { bindings::is_bad_inode(self.as_ptr()) }
-    }
-
-    /// Is the record on disk older than the VFS inode (C9)?
-    pub fn is_meta_dirty(&self) -> bool {
-        // SAFETY: The inode is valid.
-        unsafe { bindings::calf_inode_dirty_meta(self.as_ptr()) }
     }
 
     /// Drops the page cache of an inode that is being evicted; waits for writeback of each page.

@@ -30,7 +30,6 @@ pub struct InodeCacheSlot(Atomic<usize>);
 
 impl InodeCacheSlot {
     /// An empty slot.
-    #[expect(clippy::new_without_default)]
     pub const fn new() -> Self {
         // INVARIANT: Empty.
         Self(Atomic::new(0))
@@ -50,7 +49,7 @@ impl InodeCache {
         let size = u32::try_from(size_of::<InodeBox<T>>()).map_err(|_| ENOMEM)?;
         let align = u32::try_from(align_of::<InodeBox<T>>()).map_err(|_| ENOMEM)?;
         // SAFETY: The name lives for ever; size and alignment are those of the object.
-        let cache = unsafe { bindings::calf_inode_cache_create(name.as_ptr().cast(), size, align) };
+        let cache = unsafe { bindings::calf_inode_cache_create(name.as_char_ptr(), size, align) };
         if cache.is_null() {
             return Err(ENOMEM);
         }
@@ -104,7 +103,7 @@ impl<T: SuperOps + MountOps> Registration<T> {
             _cache: InodeCache::create::<T>(cache_name)?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
-                fs.name = T::NAME.as_ptr().cast();
+                fs.name = T::NAME.as_char_ptr();
                 fs.fs_flags = bindings::CALF_CONST_FS_REQUIRES_DEV;
                 fs.init_fs_context = Some(init_fs_context::<T>);
                 fs.kill_sb = Some(bindings::kill_block_super);

@@ -10,6 +10,7 @@ use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::error::{to_result, Result};
+use kernel::str::CStrExt as _;
 use kernel::types::{NotThreadSafe, Opaque};
 
 /// A mounted `struct super_block` whose `s_fs_info` holds `T::SbData`.
@@ -69,25 +70,13 @@ impl<T: FileSystem> SuperBlock<T> {
     /// Name of the device (`s_id`).
     pub fn id(&self) -> &CStr {
         // SAFETY: `s_id` is a NUL-terminated array that does not change once mounted.
-        unsafe { CStr::from_ptr(ptr::addr_of!((*self.as_ptr()).s_id).cast()) }
-    }
-
-    /// Has the mount been completed and is not being undone (`SB_ACTIVE`)?
-    pub fn is_active(&self) -> bool {
-        // SAFETY: The superblock is valid.
-        unsafe { bindings::calf_sb_active(self.as_ptr()) }
+        unsafe { CStr::from_char_ptr(ptr::addr_of!((*self.as_ptr()).s_id).cast()) }
     }
 
     /// Writes all data and inodes and commits. The caller holds `s_umount` (remount, umount).
     pub fn sync(&self) -> Result {
         // SAFETY: The superblock is valid and locked by the caller.
         to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })
-    }
-
-    /// Flushes the device's write cache.
-    pub fn flush_device(&self) -> Result {
-        // SAFETY: The device is open while mounted.
-        to_result(unsafe { bindings::blkdev_issue_flush(self.bdev()) })
     }
 
     /// Holds a freeze off for work that no system call protects (`sb_start_intwrite`).
