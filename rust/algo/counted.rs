@@ -129,16 +129,12 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn agrees_with_an_array_of_counts() {
-        let mut x = 0x0dd0_5eed_1234_5678u64;
-        let mut random = move |n: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x % n
-        };
+        let mut numbers = Random::new(1);
+        let mut random = |n| numbers.below(n);
         let mut model = [0u32; 200];
         let mut set = Counted::new();
         let mut pins = Vec::new();

@@ -68,23 +68,14 @@ impl Run for RawExtent {
         Self::parse(key, bytes).copied()
     }
 
-    fn len(&self) -> u64 {
-        u64::from(self.len.get())
+    fn size(&self) -> u32 {
+        self.len.get()
     }
 
-    fn take(&self, len: u64) -> Self {
-        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
+    fn part(&self, by: u32, size: u32) -> Self {
         Self {
-            len: U32::new(len),
-            ..*self
-        }
-    }
-
-    fn skip(&self, len: u64) -> Self {
-        let skip = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
-        Self {
-            phys: U64::new(self.phys.get().saturating_add(u64::from(skip))),
-            len: U32::new(self.len.get().saturating_sub(skip)),
+            phys: U64::new(self.phys.get().saturating_add(u64::from(by))),
+            len: U32::new(size),
             ..*self
         }
     }

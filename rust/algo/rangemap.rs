@@ -345,6 +345,7 @@ impl<V: Copy + Eq> Iterator for Iter<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     fn depth(map: &RangeMap<u8>, at: u32) -> usize {
         map.node(at)
@@ -367,13 +368,8 @@ mod tests {
 
     #[test]
     fn agrees_with_an_array_and_never_allocates_after_reserve() {
-        let mut x = 0x1234_5678_9abc_def1u64;
-        let mut random = move |n: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x % n
-        };
+        let mut numbers = Random::new(1);
+        let mut random = |n| numbers.below(n);
         let mut model = [None; 300];
         let mut map = RangeMap::new();
         for round in 0..60_000 {

@@ -24,21 +24,15 @@ impl Run for RawRefcount {
         Self::parse(key, bytes).copied()
     }
 
-    fn len(&self) -> u64 {
-        u64::from(self.len.get())
+    fn size(&self) -> u32 {
+        self.len.get()
     }
 
-    fn take(&self, len: u64) -> Self {
-        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
+    fn part(&self, _by: u32, size: u32) -> Self {
         Self {
-            len: U32::new(len),
+            len: U32::new(size),
             ..*self
         }
-    }
-
-    fn skip(&self, len: u64) -> Self {
-        let skip = u32::try_from(len).unwrap_or(u32::MAX).min(self.len.get());
-        self.take(self.len().saturating_sub(u64::from(skip)))
     }
 
     fn join(&self, next: &Self) -> Option<Self> {

@@ -12,13 +12,27 @@ pub(super) trait Run: Copy + IntoBytes + Immutable {
     /// Reads and checks the value under `key`.
     fn decode(key: u64, bytes: &[u8]) -> Result<Self, &'static str>;
     /// Keys covered, at least 1.
-    fn len(&self) -> u64;
-    /// The same, covering the first `len` keys only.
-    fn take(&self, len: u64) -> Self;
-    /// The same without the first `len` keys.
-    fn skip(&self, len: u64) -> Self;
+    fn size(&self) -> u32;
+    /// The same from `by` keys further on, with another size.
+    fn part(&self, by: u32, size: u32) -> Self;
     /// Both as one, if `next`, which follows directly, continues this run.
     fn join(&self, next: &Self) -> Option<Self>;
+
+    /// Keys covered.
+    fn len(&self) -> u64 {
+        u64::from(self.size())
+    }
+
+    /// The same, covering the first `len` keys only.
+    fn take(&self, len: u64) -> Self {
+        self.part(0, u32::try_from(len).unwrap_or(u32::MAX).min(self.size()))
+    }
+
+    /// The same without the first `len` keys.
+    fn skip(&self, len: u64) -> Self {
+        let by = u32::try_from(len).unwrap_or(u32::MAX).min(self.size());
+        self.part(by, self.size().saturating_sub(by))
+    }
 }
 
 /// A damaged record: the tree cannot tell the block any more, the caller names the inode.

@@ -62,10 +62,7 @@ impl Tree {
         key: u64,
         val: &[u8],
     ) -> Result<(), S::Error> {
-        if val.len() > MAX_VALUE {
-            return Err(TreeError::TooBig.into());
-        }
-        let (mut path, found) = self.find(s, key)?;
+        let (mut path, found) = self.find_for(s, key, val)?;
         if found {
             return Err(TreeError::Exists.into());
         }
@@ -79,10 +76,7 @@ impl Tree {
         key: u64,
         val: &[u8],
     ) -> Result<(), S::Error> {
-        if val.len() > MAX_VALUE {
-            return Err(TreeError::TooBig.into());
-        }
-        let (mut path, found) = self.find(s, key)?;
+        let (mut path, found) = self.find_for(s, key, val)?;
         if !found {
             return Err(TreeError::NotFound.into());
         }
@@ -160,6 +154,19 @@ impl Tree {
         }
         self.remove(s, old)?;
         self.insert(s, new, val)
+    }
+
+    /// The way to `key`, and whether it is there, for a value that is not too long.
+    fn find_for<S: NodeStore>(
+        &self,
+        s: &S,
+        key: u64,
+        val: &[u8],
+    ) -> Result<(Path, bool), S::Error> {
+        if val.len() > MAX_VALUE {
+            return Err(TreeError::TooBig.into());
+        }
+        self.find(s, key)
     }
 
     /// Calls `f` on a node for change.
