@@ -71,12 +71,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Gauge: blocks reserved for data that has no block yet, over holes.
+    /// Gauge: blocks reserved for staged data that has no block yet.
     delalloc_reserved,
-    /// Gauge: blocks reserved for data that replaces a shared block (or any under always_cow).
-    cow_reserved,
-    /// Gauge: blocks set aside for metadata.
-    meta_reserved,
     /// Event: a mapping was found stale and asked for again.
     stale_hits,
     /// Event: writeback found a dirty block without a reservation and made one (C6).

@@ -26,6 +26,9 @@ impl fmt::Debug for Report {
         writeln!(f, "{:?}", self.counters)?;
         writeln!(f, "free {}", a.free)?;
         writeln!(f, "reserved {}", a.reserved)?;
+        // What is promised and not for data is for tree nodes.
+        let data = u64::try_from(self.counters.delalloc_reserved.get()).unwrap_or(0);
+        writeln!(f, "meta_reserved {}", a.reserved.saturating_sub(data))?;
         writeln!(f, "set_aside {}", a.set_aside)?;
         writeln!(f, "pool {}", a.pool)?;
         writeln!(f, "claimed {claimed}")?;

@@ -107,6 +107,7 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result
         return Err(e);
     }
     ext.meta_resv += meta;
+    sb.counters().delalloc_reserved.add(blocks);
     inode.data().bump_cow_seq();
     Ok(())
 }
@@ -205,6 +206,7 @@ pub(crate) fn claim(
     nofail(|| ext.staging.make_room(4));
     let run = sb.alloc().claim(goal, entry.len())?;
     ext.staging.claim(fblk, run.len, run.start);
+    sb.counters().delalloc_reserved.sub(run.len);
     inode.data().bump_cow_seq();
     Ok((run.start, run.len))
 }
@@ -238,6 +240,7 @@ pub(crate) fn release_reserved(inode: &Inode, start: u64, end: u64) {
     }
     if freed > 0 {
         sb.space().release(freed);
+        sb.counters().delalloc_reserved.sub(freed);
         settle(sb, &mut ext);
         inode.data().bump_cow_seq();
     }
@@ -254,7 +257,10 @@ pub(crate) fn drop_locked(inode: &Inode, ext: &mut InodeExt, start: u64, end: u6
         nofail(|| ext.staging.make_room(2));
         ext.staging.remove(e.start, e.end);
         match e.state {
-            State::Reserved => sb.space().release(e.len()),
+            State::Reserved => {
+                sb.space().release(e.len());
+                sb.counters().delalloc_reserved.sub(e.len());
+            }
             State::Claimed(start) => sb.alloc().unclaim(
                 Run {
                     start,
@@ -305,6 +311,7 @@ pub(crate) fn unpin(inode: &Inode, fblk: u64, run: Run, failed: bool) {
         nofail(|| ext.staging.make_room(2));
         ext.staging.revert(e.start, e.end);
         sb.alloc().unclaim(part, true);
+        sb.counters().delalloc_reserved.add(e.len());
         inode.data().bump_cow_seq();
     }
     top_up(sb, &mut ext);
