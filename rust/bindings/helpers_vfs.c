@@ -24,6 +24,11 @@ bool calf_inode_is_dirsync(const struct inode *inode)
 	return IS_DIRSYNC(inode);
 }
 
+unsigned int calf_inode_dma_align(const struct inode *inode)
+{
+	return bdev_dma_alignment(inode->i_sb->s_bdev) + 1;
+}
+
 void calf_inode_inc_iversion(struct inode *inode)
 {
 	inode_inc_iversion(inode);

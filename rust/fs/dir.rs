@@ -182,6 +182,8 @@ pub(crate) fn create(
     }
     publish_tree(inode, own, &tree);
     trans.insert_inode(&own.record(inode))?;
+    // Whoever syncs the new inode waits for its name too (C9).
+    inode.data().stamp_datasync(trans.tid());
     let joined = trans.join_inode(dir)?;
 
     let ext = exts.of(dir);

@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 
 use kernel::error::{to_result, Result};
 use kernel::ffi::c_long;
+use kernel::page::PAGE_SIZE;
 
 use super::dentry::Positive;
 use super::fs::FileSystem;
@@ -110,9 +111,11 @@ impl<'a> Stat<'a> {
         stat.result_mask |= bindings::STATX_BTIME;
     }
 
-    /// Reports the preferred size of I/O, bytes.
-    pub fn set_blksize(&mut self, bytes: u32) {
-        self.raw().blksize = bytes;
+    /// Reports the preferred size of I/O: a page, if blocks are smaller.
+    pub fn raise_blksize_to_page(&mut self) {
+        let stat = self.raw();
+        // CAST: A page is far below 4 GiB.
+        stat.blksize = stat.blksize.max(PAGE_SIZE as u32);
     }
 
     /// Adds sectors of 512 bytes that will be allocated, to what is.
@@ -121,8 +124,11 @@ impl<'a> Stat<'a> {
         stat.blocks = stat.blocks.saturating_add(sectors);
     }
 
-    /// Reports what direct I/O must be aligned to, bytes.
-    pub fn set_dio_align(&mut self, memory: u32, offset: u32) {
+    /// Reports that direct I/O must be aligned to `offset` bytes in the file, and in memory to
+    /// what the device asks for.
+    pub fn set_dio_align<T: FileSystem>(&mut self, inode: &Inode<T>, offset: u32) {
+        // SAFETY: The inode is valid, its filesystem is on a block device.
+        let memory = unsafe { bindings::calf_inode_dma_align(inode.as_ptr()) };
         let stat = self.raw();
         stat.dio_mem_align = memory;
         stat.dio_offset_align = offset;

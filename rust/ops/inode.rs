@@ -46,6 +46,12 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
 /// Reports attributes.
 pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask: u32) -> Result {
     stat.fill(idmap, mask, inode);
+    stat.raise_blksize_to_page();
+    if inode.is_reg() {
+        // What is not aligned to blocks goes through the page cache (C3).
+        // CAST: At most a page.
+        stat.set_dio_align(inode, inode.sb().block_size() as u32);
+    }
     let ext = inode.data().ext.read();
     stat.set_btime(ext.btime);
     // What waits for its place takes space already, as in XFS.
