@@ -320,18 +320,14 @@ impl Staging {
             let below = level < shape.root_level;
             let nodes = if below {
                 self.nodes_on(shape, level)
-            } else if shape.root_records.saturating_add(adds) <= inline && level == shape.root_level
-            {
-                break;
-            } else if level > shape.root_level && adds <= inline {
-                break;
             } else {
-                // The root's records move down into a block of their own.
-                adds = adds.saturating_add(if level == shape.root_level {
-                    shape.root_records
-                } else {
-                    0
-                });
+                if level == shape.root_level {
+                    // Unless they fit, the root's records move down into a block of their own.
+                    adds = adds.saturating_add(shape.root_records);
+                }
+                if adds <= inline {
+                    break;
+                }
                 0
             };
             let half = (full / 2).max(1);

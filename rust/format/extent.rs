@@ -55,7 +55,7 @@ impl RawExtent {
         if e.flags.get() & !FLAG_UNWRITTEN != 0 {
             return Err("extent: unknown flags");
         }
-        if !key.checked_add(len).is_some_and(|end| end <= MAX_FBLK) {
+        if key.checked_add(len).is_none_or(|end| end > MAX_FBLK) {
             return Err("extent: beyond the largest file");
         }
         if e.phys.get() == 0 || e.phys.get().checked_add(len).is_none() {

@@ -30,7 +30,7 @@ pub fn verify_order(kind: Kind, key: u64, value: &[u8], next: u64) -> Result<(),
         Kind::Refcount => RawRefcount::parse(key, value)?.len.get(),
         _ => return Ok(()),
     };
-    if !key.checked_add(len.into()).is_some_and(|end| end <= next) {
+    if key.checked_add(len.into()).is_none_or(|end| end > next) {
         return Err("node: ranges overlap");
     }
     Ok(())
