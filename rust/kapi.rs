@@ -26,6 +26,7 @@ pub(crate) mod kiocb;
 pub(crate) mod log;
 pub(crate) mod memalloc;
 pub(crate) mod registration;
+pub(crate) mod remap;
 pub(crate) mod rwsem;
 pub(crate) mod statfs;
 pub(crate) mod super_block;

@@ -5,7 +5,7 @@
 use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
-use crate::fs::{fsync, Calf, Inode};
+use crate::fs::{fsync, reflink, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
     file_buffered_write, page_mkwrite, seek_data, seek_hole, zero_range, InvalidateHeld,
@@ -51,6 +51,17 @@ impl FileOperations for RegularFile {
             Whence::Data => seek_data(inode, offset, SEEK),
             Whence::Hole => seek_hole(inode, offset, SEEK),
         }
+    }
+
+    fn remap_file_range(
+        src: &File<Calf>,
+        src_pos: u64,
+        dst: &File<Calf>,
+        dst_pos: u64,
+        len: u64,
+        flags: u32,
+    ) -> Result<u64> {
+        reflink::remap_file_range(src, src_pos, dst, dst_pos, len, flags)
     }
 
     /// Lock order: mmap_lock, freeze protection, `invalidate_lock` shared, folio lock (in iomap).

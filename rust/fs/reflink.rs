@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Clones: FICLONE, FICLONERANGE, FIDEDUPERANGE.
+//!
+//! Both files are locked against everybody, both ranges are written back, the destination's range
+//! is out of the page cache and its staging is empty (C-REMAP, B5). Then the destination's blocks
+//! are exchanged in *chunks*, each one transaction: one more reference on a run of the source's
+//! blocks, the old blocks of the destination dropped, the new mapping, the size on disk. A crash
+//! in between leaves a clone of a part, of which every block is old or new.
+//!
+//! ```text
+//!   source       |AAAAAAAA|BBBB|    |CCCC|       extents, a hole, an unwritten extent (not shown)
+//!   destination  |xxxx|    |yyyyyyyy|zzzz|
+//!   chunks       |1   |2   |3  |4   |5   |       cut wherever either side or a count changes
+//! ```
+
+use super::alloc::Run;
+use super::begin_write::WRITE_OPS;
+use super::begin_zero::ZERO;
+use super::credits::Credits;
+use super::ext_set::ExtSet;
+use super::extents::{self, drop_blocks, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE};
+use super::inode::{Inode, MAY_SHARE};
+use super::map::{self, Old};
+use super::reserve;
+use super::sb::Sb;
+use super::txn::{MetaSpace, Trans};
+use super::Calf;
+use crate::algo::btree::Tree;
+use crate::algo::extent::{self, Extent};
+use crate::algo::refcount;
+use crate::format::types::Kind;
+use crate::kapi::iomap::{zero_range, InvalidateHeld};
+use crate::kapi::kiocb::File;
+use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
+use crate::kapi::remap::{remap_prep, RemapLocks, REMAP_FILE_CAN_SHORTEN, REMAP_FILE_DEDUP};
+use kernel::error::code::{EINTR, EINVAL};
+use kernel::prelude::*;
+
+/// Whole pages around a byte range: what must leave the page cache with it.
+const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
+
+/// `remap_file_range`: makes `[dst_pos, dst_pos + len)` of `dst` share the blocks of `src`.
+///
+/// Returns the bytes done, which may be fewer than asked for after an error or a signal. Errors:
+/// `EINVAL` for unknown flags or unaligned ranges, `ENOSPC`, `EIO`, `EINTR`, `EBADE` (dedupe of
+/// different data). Takes `i_rwsem` and `invalidate_lock` of both.
+pub(crate) fn remap_file_range(
+    src: &File<Calf>,
+    src_pos: u64,
+    dst: &File<Calf>,
+    dst_pos: u64,
+    len: u64,
+    flags: u32,
+) -> Result<u64> {
+    if flags & !(REMAP_FILE_DEDUP | REMAP_FILE_CAN_SHORTEN) != 0 {
+        return Err(EINVAL);
+    }
+    let (from, to) = (src.inode(), dst.inode());
+    let sb = to.sb().data();
+    sb.check_shutdown()?;
+    let locks = RemapLocks::lock(from, to);
+    let len = remap_prep(&locks, src, src_pos, dst, dst_pos, len, flags)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let clone = Remap {
+        sb,
+        from,
+        to,
+        src: src_pos >> sb.block_shift(),
+        dst: dst_pos >> sb.block_shift(),
+        blocks: len.div_ceil(sb.block_size()),
+        end: (flags & REMAP_FILE_DEDUP == 0).then_some(dst_pos.saturating_add(len)),
+    };
+    clone.clear_destination(dst_pos, len)?;
+    clone.mark_shared()?;
+    let (done, result) = clone.run();
+    let bytes = done.saturating_mul(sb.block_size()).min(len);
+    if to.is_sync() && bytes > 0 {
+        sb.commit_and_wait(to.data().tid(false))?;
+    }
+    match result {
+        Err(e) if bytes == 0 => Err(e),
+        _ => Ok(bytes),
+    }
+}
+
+/// A clone under way. Both inodes are locked; blocks are counted in file blocks.
+struct Remap<'a> {
+    sb: &'a Sb,
+    from: &'a Inode,
+    to: &'a Inode,
+    src: u64,
+    dst: u64,
+    blocks: u64,
+    /// Size that the destination has afterwards, at least; `None` for dedupe, which keeps it.
+    end: Option<u64>,
+}
+
+impl Remap<'_> {
+    /// Zeroes from the destination's EOF to the range, takes the range out of the page cache, and
+    /// drops what is staged there: nothing is dirty, and the locks keep it so (C6).
+    fn clear_destination(&self, pos: u64, len: u64) -> Result {
+        let held = InvalidateHeld::by_caller(self.to)?;
+        let size = self.to.size();
+        if pos > size {
+            zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
+        }
+        let start = pos & !(PAGE - 1);
+        let end = pos.saturating_add(len).div_ceil(PAGE).saturating_mul(PAGE) - 1;
+        self.to.write_and_wait(start, end)?;
+        self.to.truncate_pagecache_range(start, end);
+        reserve::staging_drop(self.to, self.dst, self.dst.saturating_add(self.blocks));
+        Ok(())
+    }
+
+    /// Notes on disk that both files may have shared blocks, before they have (S1, B5).
+    fn mark_shared(&self) -> Result {
+        let shared = |i: &Inode| i.data().ext.read().may_share();
+        if shared(self.from) && shared(self.to) {
+            return Ok(());
+        }
+        let credits = Credits::RECORD.plus(Credits::RECORD);
+        let mut trans = Trans::start(self.sb, credits, MetaSpace::adopt(self.sb, 0))?;
+        let mut ext = ExtSet::lock([self.from, self.to]);
+        let a = trans.join_inode(self.from)?;
+        let b = match core::ptr::eq(self.from, self.to) {
+            true => None,
+            false => Some(trans.join_inode(self.to)?),
+        };
+
+        ext.of(self.from).flags |= MAY_SHARE;
+        ext.of(self.to).flags |= MAY_SHARE;
+        // What writes in place must look again (C-COOKIE-BUMP).
+        self.from.data().bump_data_seq();
+        self.to.data().bump_data_seq();
+        trans.log_inode(a, ext.of(self.from).record(self.from));
+        if let Some(b) = b {
+            trans.log_inode(b, ext.of(self.to).record(self.to));
+        }
+        trans.apply();
+        drop(ext);
+        trans.stop()
+    }
+
+    /// Goes through the range. Returns the blocks that are done, and how it ended.
+    fn run(&self) -> (u64, Result) {
+        let mut done = 0;
+        while done < self.blocks {
+            if fatal_signal_pending() {
+                return (done, Err(EINTR));
+            }
+            match self.batch(done) {
+                Ok(next) => done = next.max(done + 1),
+                Err((at, e)) => return (at, Err(e)),
+            }
+            cond_resched();
+        }
+        (done, self.grow(self.blocks))
+    }
+
+    /// The chunks of one handle, from `at` on. Returns where to go on.
+    fn batch(&self, at: u64) -> Result<u64, (u64, Error)> {
+        if let Some(hole) = self.hole_at(at).map_err(|e| (at, e))? {
+            let start = self.dst + at;
+            extents::unmap_range(self.to, start, start + hole, Mode::User).map_err(|e| (at, e))?;
+            let next = at + hole;
+            self.grow(next).map_err(|e| (at, e))?;
+            return Ok(next);
+        }
+        let space = MetaSpace::reserve(self.sb, BATCH_SPACE).map_err(|e| (at, e))?;
+        let mut trans = Trans::start(self.sb, BATCH, space).map_err(|e| (at, e))?;
+        let mut done = at;
+        loop {
+            match self.chunk(&mut trans, done) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) => return Err((done, e)),
+            }
+            if done >= self.blocks || !may_continue(&trans) {
+                break;
+            }
+        }
+        trans.stop().map_err(|e| (at, e))?;
+        Ok(done)
+    }
+
+    /// Blocks from `at` on that are not written in the source; they become holes (B5).
+    fn hole_at(&self, at: u64) -> Result<Option<u64>> {
+        let ext = self.from.data().ext.read();
+        let fblk = self.src + at;
+        let old = map::old_at(self.sb, self.from, &ext, fblk)?;
+        let left = self.blocks - at;
+        Ok(match old {
+            Old::Written(_) => None,
+            _ => Some(old.end().saturating_sub(fblk).clamp(1, left)),
+        })
+    }
+
+    /// One chunk in `trans`: as many blocks from `at` on as lie in one extent and one group on
+    /// both sides and have one reference count each. Returns how many; 0 for a hole in the source.
+    fn chunk(&self, trans: &mut Trans<'_>, at: u64) -> Result<u64> {
+        let sb = self.sb;
+        let mut ext = ExtSet::lock([self.from, self.to]);
+        let from = self.src + at;
+        let to = self.dst + at;
+        let source = match map::old_at(sb, self.from, ext.of(self.from), from)? {
+            Old::Written(e) => map::clip(e, from, from.saturating_add(self.blocks - at)),
+            _ => return Ok(0),
+        };
+        let old = map::old_at(sb, self.to, ext.of(self.to), to)?;
+        let mut n = source.len.min(old.end().saturating_sub(to));
+        n = n.min(one_group(sb, source, n));
+        n = uniform(trans, source, n)?;
+        let old = match old {
+            Old::Hole { .. } => None,
+            Old::Written(e) | Old::Unwritten(e) => {
+                n = one_group(sb, e, n);
+                n = uniform(trans, e, n)?;
+                Some(map::clip(e, to, to.saturating_add(n)))
+            }
+        };
+
+        // One reference more before one less: the two may be the same blocks.
+        let mut counts = trans.refcount()?;
+        if refcount::increase_step(&mut counts, trans, source.phys, n)? != n {
+            return Err(EINVAL);
+        }
+        let mut tree = ext.of(self.to).tree(self.to);
+        let mut dropped = 0;
+        if let Some(old) = old {
+            dropped = drop_blocks(trans, true, old)?.len;
+            if dropped != n {
+                return Err(EINVAL);
+            }
+            extent::remove_step(&mut tree, trans, to, to + n)?;
+        }
+        let new = Extent {
+            fblk: to,
+            phys: source.phys,
+            len: n,
+            unwritten: false,
+        };
+        extent::insert(&mut tree, trans, new)?;
+        let joined = trans.join_inode(self.to)?;
+
+        // From here on nothing fails.
+        let target = ext.of(self.to);
+        target.set_tree(&tree);
+        target.nblocks = target.nblocks.saturating_add(n).saturating_sub(dropped);
+        let size = self.size_after(at + n);
+        target.disk_size = target.disk_size.max(size);
+        if size > self.to.size() {
+            self.to.set_size(size);
+        }
+        publish_blocks(self.to, target);
+        trans.log_inode(joined, target.record(self.to));
+        self.from.data().bump_data_seq();
+        self.to.data().bump_data_seq();
+        trans.apply();
+        Ok(n)
+    }
+
+    /// The least size of the destination when `done` blocks are done.
+    fn size_after(&self, done: u64) -> u64 {
+        let blocks = (self.dst + done).saturating_mul(self.sb.block_size());
+        self.end.map_or(0, |end| end.min(blocks))
+    }
+
+    /// Moves the size over what became a hole.
+    fn grow(&self, done: u64) -> Result {
+        let size = self.size_after(done);
+        if self.to.data().ext.read().disk_size >= size {
+            return Ok(());
+        }
+        let mut trans = Trans::start(self.sb, Credits::RECORD, MetaSpace::adopt(self.sb, 0))?;
+        let mut ext = self.to.data().ext.write();
+        let joined = trans.join_inode(self.to)?;
+        ext.disk_size = size;
+        if size > self.to.size() {
+            self.to.set_size(size);
+        }
+        trans.log_inode(joined, ext.record(self.to));
+        trans.apply();
+        drop(ext);
+        trans.stop()
+    }
+}
+
+/// The first blocks of `e`, at most `n`, that lie in one group.
+fn one_group(sb: &Sb, e: Extent, n: u64) -> u64 {
+    sb.alloc().in_group(Run {
+        start: e.phys,
+        len: n.min(e.len),
+    })
+}
+
+/// The first blocks of `e`, at most `n`, that have the same number of references.
+fn uniform(trans: &mut Trans<'_>, e: Extent, n: u64) -> Result<u64> {
+    let counts: Tree = trans.refcount()?;
+    debug_assert_eq!(counts.kind, Kind::Refcount);
+    let (_, run) = refcount::lookup(&counts, &*trans, e.phys, n)?;
+    Ok(run.clamp(1, n))
+}
