@@ -17,6 +17,7 @@ pub(crate) mod dir;
 pub(crate) mod evict;
 pub(crate) mod ext_set;
 pub(crate) mod extents;
+pub(crate) mod fallocate;
 pub(crate) mod fsync;
 pub(crate) mod inode;
 pub(crate) mod itable;

@@ -11,6 +11,7 @@ pub(crate) mod buffer_head;
 pub(crate) mod debugfs;
 pub(crate) mod dentry;
 pub(crate) mod dir_ops;
+pub(crate) mod falloc;
 pub(crate) mod file_ops;
 pub(crate) mod folio;
 pub(crate) mod fs;

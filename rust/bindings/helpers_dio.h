@@ -3,6 +3,14 @@
 #ifndef CALF_HELPERS_DIO_H
 #define CALF_HELPERS_DIO_H
 
+#include <linux/falloc.h>
+#include <linux/fs.h>
 #include <linux/types.h>
+
+static const u32 CALF_CONST_FALLOC_FL_KEEP_SIZE = FALLOC_FL_KEEP_SIZE;
+static const u32 CALF_CONST_FALLOC_FL_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE;
+static const u32 CALF_CONST_FALLOC_FL_UNSHARE_RANGE = FALLOC_FL_UNSHARE_RANGE;
+
+bool calf_file_is_sync(const struct file *file);
 
 #endif /* CALF_HELPERS_DIO_H */

@@ -212,7 +212,7 @@ pub(crate) fn claim(
 }
 
 /// Where the block after the one before `fblk` would be.
-fn goal(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Option<BlockNr> {
+pub(crate) fn goal(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Option<BlockNr> {
     let before = fblk.checked_sub(1)?;
     if let Some(phys) = ext.staging.find(before).and_then(|e| e.phys_at(before)) {
         return phys.checked_add(1);

@@ -10,6 +10,8 @@ use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use kernel::error::code::EFBIG;
+use kernel::error::{to_result, Result};
 use kernel::sync::aref::{ARef, AlwaysRefCounted};
 use kernel::types::{NotThreadSafe, Opaque};
 
@@ -297,6 +299,13 @@ impl<T: FileSystem> Inode<T> {
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_invalidate_lock_shared(self.as_ptr()) };
         InvalidateLockShared(self, NotThreadSafe)
+    }
+
+    /// May the file grow to `size` (`RLIMIT_FSIZE`, `s_maxbytes`)? Errors: `EFBIG`, `ETXTBSY`.
+    pub fn newsize_ok(&self, size: u64) -> Result {
+        let size = i64::try_from(size).map_err(|_| EFBIG)?;
+        // SAFETY: The inode is valid.
+        to_result(unsafe { bindings::inode_newsize_ok(self.as_ptr(), size) })
     }
 
     /// Waits for all direct I/O on the inode. The caller holds `i_rwsem` exclusively.

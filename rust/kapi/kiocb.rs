@@ -50,6 +50,12 @@ impl<F: FileSystem> File<F> {
         unsafe { bindings::calf_file_accessed(self.as_ptr()) }
     }
 
+    /// Opened with `O_SYNC` or `O_DSYNC`?
+    pub fn is_sync(&self) -> bool {
+        // SAFETY: The file is valid.
+        unsafe { bindings::calf_file_is_sync(self.as_ptr()) }
+    }
+
     /// `file_update_time`.
     pub fn update_time(&self) -> Result {
         // SAFETY: The file is valid.

@@ -5,7 +5,7 @@
 use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
-use crate::fs::{fsync, reflink, Calf, Inode};
+use crate::fs::{fallocate, fsync, reflink, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
     file_buffered_write, page_mkwrite, seek_data, seek_hole, zero_range, InvalidateHeld,
@@ -51,6 +51,10 @@ impl FileOperations for RegularFile {
             Whence::Data => seek_data(inode, offset, SEEK),
             Whence::Hole => seek_hole(inode, offset, SEEK),
         }
+    }
+
+    fn fallocate(file: &File<Calf>, mode: u32, offset: u64, len: u64) -> Result {
+        fallocate::fallocate(file, mode, offset, len)
     }
 
     fn remap_file_range(

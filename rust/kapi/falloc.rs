@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Modes of fallocate.
+//!
+//! C header: [`include/uapi/linux/falloc.h`](srctree/include/uapi/linux/falloc.h)
+
+use crate::bindings;
+
+/// `FALLOC_FL_KEEP_SIZE`: the size stays.
+pub const KEEP_SIZE: u32 = bindings::CALF_CONST_FALLOC_FL_KEEP_SIZE;
+/// `FALLOC_FL_PUNCH_HOLE`: free the range.
+pub const PUNCH_HOLE: u32 = bindings::CALF_CONST_FALLOC_FL_PUNCH_HOLE;
+/// `FALLOC_FL_UNSHARE_RANGE`: give the range blocks of its own.
+pub const UNSHARE_RANGE: u32 = bindings::CALF_CONST_FALLOC_FL_UNSHARE_RANGE;
