@@ -193,11 +193,10 @@ pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -
 
 /// The bytes of file blocks `[start, end)`, cut at the largest offset that C can express.
 pub(crate) fn span(sb: &Sb, start: u64, end: u64) -> Result<Span> {
-    let shift = sb.block_shift();
-    let most = (i64::MAX as u64) >> shift;
-    let end = end.min(most);
-    let len = end.checked_sub(start).ok_or(EFBIG)?;
-    Span::new(start << shift, len << shift).ok_or(EFBIG)
+    let most = i64::MAX as u64;
+    let bytes = |block: u64| block.checked_mul(sb.block_size()).unwrap_or(most).min(most);
+    let (start, end) = (bytes(start), bytes(end));
+    Span::new(start, end.checked_sub(start).ok_or(EFBIG)?).ok_or(EFBIG)
 }
 
 /// The bytes of an extent, in the file and on the device.
