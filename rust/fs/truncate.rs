@@ -48,10 +48,14 @@ pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
         inode.write_and_wait(disk_size, new - 1)?;
     }
     if new > old {
-        extend(inode, new)
-    } else {
-        shrink(inode, new)
+        return extend(inode, new);
     }
+    shrink(inode, new)?;
+    // With a hole up to the new end there is no completion that would move the size on disk (C10).
+    if inode.data().ext.read().disk_size < new {
+        extend(inode, new)?;
+    }
+    Ok(())
 }
 
 /// Logs the larger size.
