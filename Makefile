@@ -5,20 +5,98 @@ CALF_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/calf
 export CALF_CACHE
 
 # The toolchain of Debian 12; a rustup toolchain that comes first in PATH is never used.
-LLVM ?= -22
-RUSTC ?= /usr/bin/rustc
-CARGO ?= /usr/bin/cargo
-BINDGEN ?= $(CALF_CACHE)/bindgen/bin/bindgen
+export LLVM ?= -22
+export RUSTC ?= /usr/bin/rustc
+export CARGO ?= /usr/bin/cargo
+export BINDGEN ?= $(CALF_CACHE)/bindgen/bin/bindgen
+export LIBCLANG_PATH ?= /usr/lib/llvm-22/lib
+export CALF_T0 := $(or $(CALF_T0),$(shell date +%s))
+
+# KDIR: a configured and built kernel 7.3 tree. Without it, the test kernel in the cache.
+ifdef KDIR
+export KDIR
+endif
+kdir = $(or $(KDIR),$(shell scripts/kernel.sh --path 2>/dev/null))
 VARIANT := $(if $(filter 1,$(CALF_LAB)),lab,release)
+krelease = $(or $(shell cat $(kdir)/include/config/kernel.release 2>/dev/null),unknown)
+MO ?= build/$(krelease)-$(VARIANT)
 
-# KDIR: a configured and built kernel 7.3 tree. Without it, the test kernel in the cache is used.
-KDIR ?= $(shell scripts/kernel.sh --path 2>/dev/null)
-KRELEASE = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
-MO ?= build/$(or $(KRELEASE),unknown)-$(VARIANT)
+# The Rust tools beside $(RUSTC), so that PATH does not matter.
+rustbin = $(patsubst %/,%,$(dir $(RUSTC)))
+kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)) LLVM=$(LLVM) RUSTC=$(RUSTC) \
+	BINDGEN=$(BINDGEN) CLIPPY_DRIVER=$(rustbin)/clippy-driver $(if $(filter 1,$(CALF_LAB)),CALF_LAB=1) \
+	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
-kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(MO)) LLVM=$(LLVM) RUSTC=$(RUSTC) \
-	BINDGEN=$(BINDGEN) $(if $(CALF_LAB),CALF_LAB=$(CALF_LAB))
+.DEFAULT_GOAL := help
+.PHONY: help run test shell gdb deps kernel preflight modules modules_install clean rust-analyzer fmt fmtcheck \
+	clippy check-layers
 
-.PHONY: modules
-modules:
+help:
+	@echo 'calf: a small reflink filesystem for Linux 7.3, to study the iomap contract'
+	@echo
+	@echo '  make run              boot a VM, run the reproducers, check the disk, print the table'
+	@echo '                        REPRO=NAME[,NAME] only these'
+	@echo '  make test             host tests and VM tests; the last line is the sum'
+	@echo '                        T=NAME[,NAME] only these VM tests'
+	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
+	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
+	@echo
+	@echo '  make modules          build calf.ko into MO= (default: build/<kernel>-<variant>)'
+	@echo '  make modules_install  install it (INSTALL_MOD_PATH=)'
+	@echo '  make deps | kernel    install what is missing | fetch and build the test kernel'
+	@echo '  make preflight        say what is missing in KDIR'
+	@echo '  make fmt | fmtcheck | clippy | check-layers | rust-analyzer | clean'
+	@echo
+	@echo '  KDIR=            a built kernel 7.3 tree in place of the test kernel'
+	@echo '  KERNEL_TARBALL=  a linux-7.3.x tarball in place of the Debian source package'
+	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
+	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'
+	@echo '  CALF_TIME_SCALE= multiply the time limits of VM tests, for a slow or busy machine'
+
+run:
+	+@scripts/run.sh
+
+test:
+	+@scripts/test.sh
+
+shell:
+	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)
+
+gdb:
+	@scripts/gdb.sh
+
+deps:
+	@scripts/deps.sh
+
+kernel: deps
+	+@scripts/kernel.sh
+
+preflight:
+	@scripts/preflight.sh "$(kdir)"
+
+modules: preflight
 	$(kbuild) modules
+
+modules_install: preflight
+	$(kbuild) modules_install
+
+# The kernel's script describes the sources as they lie here, so no output folder.
+rust-analyzer: preflight
+	+$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) LLVM=$(LLVM) RUSTC=$(RUSTC) BINDGEN=$(BINDGEN) rust-analyzer
+
+clean:
+	rm -rf build tools/target tests/target rust-project.json
+
+rustfiles = $(shell git ls-files -co --exclude-standard '*.rs' 2>/dev/null || find rust tools tests -name '*.rs')
+fmt:
+	$(rustbin)/rustfmt --edition 2021 $(rustfiles)
+
+fmtcheck:
+	@$(rustbin)/rustfmt --edition 2021 --check $(rustfiles)
+
+clippy: preflight
+	scripts/clippy.sh
+	$(MAKE) --no-print-directory modules MO=build/$(krelease)-clippy CLIPPY=1 W=e
+
+check-layers:
+	@scripts/check-layers.sh $(wildcard build/$(krelease)-release/calf.ko)

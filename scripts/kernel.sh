@@ -10,7 +10,7 @@
 # KERNEL_TARBALL=  a linux-7.3.x tarball to use in place of Debian's source package
 . "$(dirname "$0")/lib.sh"
 
-SERIES=7.3
+SERIES=$CALF_SERIES
 PACKAGE=linux-source-$SERIES
 SUITES=(trixie-backports forky sid)
 FRAGMENTS=("$CALF_ROOT/qemu/config/base.config" "$CALF_ROOT/qemu/config/x86.config")

@@ -15,6 +15,7 @@ export RUSTC=${RUSTC:-/usr/bin/rustc}
 export CARGO=${CARGO:-/usr/bin/cargo}
 export BINDGEN=${BINDGEN:-$CALF_CACHE/bindgen/bin/bindgen}
 export LIBCLANG_PATH=${LIBCLANG_PATH:-/usr/lib/llvm-22/lib}
+CALF_SERIES=7.3 # the kernel that calf is written for
 CALF_BINDGEN_VERSION=0.72.1
 CALF_JOBS=${CALF_JOBS:-$(nproc)}
 

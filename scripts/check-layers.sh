@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# check-layers.sh [release-calf.ko]: where unsafe code and raw bindings may be, who may use whom, and that a
+# release module carries nothing of the laboratory. Prints the count of unsafe blocks. Exit 1 on a violation.
+. "$(dirname "$0")/lib.sh"
+cd "$CALF_ROOT"
+set +e +o pipefail # a grep that finds nothing is good news here
+bad=0
+
+# code FILE: the file without comments and string contents, with line numbers.
+code() {
+	sed -E 's/"([^"\\]|\\.)*"/""/g; s,//.*$,,' "$1" | grep -n '' | sed "s|^|$1:|"
+}
+complain() { # complain TEXT < lines
+	local lines
+	lines=$(cat)
+	[ -n "$lines" ] || return 0
+	echo "check-layers: $1:"
+	printf '%s\n' "${lines//$'\t'/ }" | sed 's/^/    /'
+	bad=1
+}
+
+unsafe_may() { case $1 in rust/bindings.rs | rust/bindings/* | rust/kapi.rs | rust/kapi/* | rust/seam.rs) true ;; *) false ;; esac; }
+
+blocks=0 fns=0 impls=0 report=
+mapfile -t files < <(find rust -name '*.rs' | sort)
+for f in "${files[@]}"; do
+	text=$(code "$f")
+	if unsafe_may "$f"; then
+		n=$(grep -cE '\bunsafe *\{' <<<"$text" || true)
+		blocks=$((blocks + n))
+		fns=$((fns + $(grep -cE '\bunsafe +(extern +"" +)?fn\b' <<<"$text" || true)))
+		impls=$((impls + $(grep -cE '\bunsafe +(impl|trait)\b' <<<"$text" || true)))
+		[ "$n" = 0 ] || report+=$(printf '\n%6d  %s' "$n" "$f")
+	else
+		grep -E '\bunsafe\b' <<<"$text" | complain "unsafe outside rust/bindings*, rust/kapi*, rust/seam.rs"
+		grep -E '\bbindings::|\buse .*\bbindings\b|\bkernel::bindings\b' <<<"$text" |
+			complain "raw bindings used outside kapi, seam and bindings"
+	fi
+	case $f in
+	rust/format* | rust/algo*)
+		grep -oE '^[^:]*:[0-9]+:|\bcrate::[a-z_]+|\bkernel::' <<<"$text" | awk -v RS='\n' '
+			/^rust.*:[0-9]+:$/ { place = $0; next }
+			!/^crate::(seam|format|algo)$/ { print place, $0 }' |
+			complain "format and algo may use only crate::{seam,format,algo}" ;;
+	rust/kapi*)
+		grep -E '\bcrate::(fs|ops|algo|format|lab)\b' <<<"$text" | complain "kapi may not use the layers above it" ;;
+	rust/fs*)
+		grep -E '\bcrate::ops\b' <<<"$text" | complain "fs may not use ops" ;;
+	esac
+	lines=$(wc -l <"$f")
+	[ "$lines" -le 600 ] || echo "$f: $lines lines" | complain "files stay under 600 lines"
+done
+
+if [ -n "${1:-}" ]; then
+	[ -e "$1" ] || die "check-layers: no $1"
+	# Names of the laboratory: its string literals, and its module in mangled symbols.
+	{
+		echo 4calf3lab
+		cat rust/lab.rs rust/lab/*.rs 2>/dev/null | sed -E 's,//.*$,,' | grep -oE '"[a-z0-9_-]{6,}"' | tr -d '"' || true
+	} | sort -u | while read -r word; do
+		grep -qaF -- "$word" "$1" && echo "$1: $word"
+	done | complain "a release module carries laboratory names"
+fi
+
+echo "check-layers: $blocks unsafe blocks, $fns unsafe functions, $impls unsafe impls and traits, in:$report"
+exit $bad

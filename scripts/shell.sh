@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# `make shell` and `make gdb`: an interactive VM with the module loaded and a formatted disk mounted.
+#   shell.sh [release|lab] [--gdb PORT]
+. "$(dirname "$0")/vm.sh"
+variant=release
+case ${1:-} in release | lab) variant=$1; shift ;; esac
+prepare "$variant"
+vm_command shell
+say "vm: Ctrl-A X ends it at once, 'exit' powers it off"
+exec "${VM[@]}" --shell --module "$variant" "$@"

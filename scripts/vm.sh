@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by run.sh, test.sh, shell.sh ...: brings everything up that a VM needs.
+# shellcheck shell=bash
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+BUILD=$CALF_ROOT/build
+TOOLS=$BUILD/stage/bin
+
+# prepare_kernel: dependencies, kernel; sets KDIR.
+prepare_kernel() {
+	"$CALF_ROOT/scripts/deps.sh" || exit 2
+	"$CALF_ROOT/scripts/kernel.sh" || exit 2
+	KDIR=$("$CALF_ROOT/scripts/kernel.sh" --path)
+	export KDIR
+	"$CALF_ROOT/scripts/preflight.sh" "$KDIR" || exit 2
+	KERNEL=$KDIR/arch/x86/boot/bzImage
+	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
+	[ -e "$KERNEL" ] || die "no $KERNEL: build the kernel's bzImage"
+}
+
+# build_module VARIANT [make arguments]: builds calf.ko; its path is module_path VARIANT.
+module_path() { echo "$BUILD/$KRELEASE-$1/calf.ko"; }
+build_module() {
+	local variant=$1 lab=
+	shift
+	case $variant in lab*) lab=1 ;; esac
+	quietly "$BUILD/log/module-$variant.log" "module ($variant)" \
+		make -C "$CALF_ROOT" modules KDIR="$KDIR" MO="build/$KRELEASE-$variant" CALF_LAB="$lab" -j"$CALF_JOBS" "$@" || exit 2
+}
+
+# cargo_in FOLDER ARGUMENT...: Debian's cargo, whatever PATH says.
+cargo_in() {
+	(cd "$CALF_ROOT/$1" && shift &&
+		env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
+}
+
+# build_tools: mkfs.calf, fsck.calf and calf-dump, and the test programs, into build/stage.
+build_tools() {
+	local stage=$BUILD/stage f p
+	lock cargo
+	rm -rf "$stage.tmp"
+	mkdir -p "$stage.tmp/bin" "$stage.tmp/tests"
+	export CARGO_TARGET_DIR=$CALF_CACHE/target-tools
+	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked || exit 2
+	for f in mkfs.calf fsck.calf calf-dump; do
+		for p in "$f" "${f/./-}" "${f/./_}" ; do
+			[ -x "$CARGO_TARGET_DIR/release/$p" ] || continue
+			cp "$CARGO_TARGET_DIR/release/$p" "$stage.tmp/bin/$f"
+			break
+		done
+	done
+	export CARGO_TARGET_DIR=$CALF_CACHE/target-tests
+	quietly "$BUILD/log/tests.log" "test programs" "$CALF_ROOT/tests/payload.sh" "$stage.tmp" || exit 2
+	unset CARGO_TARGET_DIR
+	exec {CALF_LOCK_FD}>&-
+	rm -rf "$stage"
+	mv "$stage.tmp" "$stage"
+}
+
+# make_payload VARIANT...: the payload disk with these modules.
+make_payload() {
+	local v args=()
+	for v in "$@"; do args+=("$v=$(module_path "$v")"); done
+	"$CALF_ROOT/qemu/payload.sh" "$BUILD/payload.img" "${args[@]}" "$BUILD/stage" || exit 2
+	say "payload: built"
+}
+
+# prepare VARIANT...: all of the above.
+prepare() {
+	local v
+	prepare_kernel
+	"$CALF_ROOT/qemu/image.sh" || exit 2
+	ROOTIMG=$("$CALF_ROOT/qemu/image.sh" --path)
+	for v in "$@"; do build_module "$v"; done
+	build_tools
+	make_payload "$@"
+}
+
+# vm_command NAME: sets VM to the runner's command line with fresh, sparse disks; log in build/vm/NAME.
+vm_command() {
+	local d=$BUILD/vm/$1
+	mkdir -p "$d"
+	rm -f "$d"/{test,scratch}.img
+	truncate -s "${CALF_DISK_SIZE:-2G}" "$d/test.img" "$d/scratch.img"
+	VMDIR=$d
+	# shellcheck disable=SC2034
+	VM=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$BUILD/payload.img"
+		--disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
+}
