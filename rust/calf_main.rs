@@ -4,7 +4,7 @@
 //!
 //! Layers, each using only those before it: `bindings` (raw C), `kapi` (safe wrappers of what the
 //! kernel crate lacks), `format` and `algo` (pure code, shared with the tools), `fs` (the
-//! filesystem), `ops` (the VFS tables), and this root.
+//! filesystem), `lab` (bugs on demand, laboratory builds only), `ops` (the VFS tables), and this root.
 
 #![crate_name = "calf"]
 
@@ -25,6 +25,9 @@ mod format;
 #[deny(unsafe_code)]
 mod fs;
 mod kapi;
+#[cfg(calf_lab)]
+#[deny(unsafe_code)]
+mod lab;
 #[deny(unsafe_code)]
 mod ops;
 mod seam;
@@ -47,6 +50,11 @@ struct CalfModule {
 
 impl kernel::InPlaceModule for CalfModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        #[cfg(calf_lab)]
+        {
+            lab::switches::announce();
+            kapi::taint::taint_test();
+        }
         try_pin_init!(Self {
             _debugfs: DebugRoot::new(c"calf")?,
             _fs <- Registration::new(module, c"calf_inode"),

@@ -32,6 +32,8 @@ pub(crate) mod rwsem;
 pub(crate) mod statfs;
 pub(crate) mod super_block;
 pub(crate) mod super_ops;
+#[cfg(calf_lab)]
+pub(crate) mod taint;
 pub(crate) mod workqueue;
 
 pub(crate) use dentry::Dentry;

@@ -21,6 +21,7 @@ void calf_down_write_nested(struct rw_semaphore *sem, int subclass);
 
 unsigned int calf_memalloc_nofs_save(void);
 void calf_memalloc_nofs_restore(unsigned int flags);
+void calf_add_taint_test(void);
 void calf_cond_resched(void);
 void calf_retry_wait(void);
 bool calf_fatal_signal_pending(void);

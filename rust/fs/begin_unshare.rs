@@ -33,7 +33,13 @@ const MOST: u64 = 1024;
 /// Answers for block `at`. The extent lock is held exclusively.
 fn begin_locked(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Result<Map> {
     let e = match map::old_at(sb, inode, ext, at)? {
-        Old::Hole { end } => return Ok(UnshareMap::Skip(map::span(sb, at, end)?)),
+        Old::Hole { end: to } => {
+            #[cfg(calf_lab)]
+            if let Some(lab) = crate::lab::unshare::hole(sb, inode, ext, at, end.min(to))? {
+                return Ok(UnshareMap::Lab(lab));
+            }
+            return Ok(UnshareMap::Skip(map::span(sb, at, to)?));
+        }
         Old::Unwritten(e) => return Ok(UnshareMap::Skip(map::span(sb, at, e.end())?)),
         Old::Written(e) => e,
     };

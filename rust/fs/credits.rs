@@ -20,7 +20,7 @@ pub(crate) struct Credits {
 
 /// Height that no tree of a filesystem of the sizes we support exceeds; the real height is
 /// checked against it when the inode is read.
-const HEIGHT: u8 = 5;
+const HEIGHT: u8 = 7;
 
 /// One edit (insert, remove, replace) of one tree.
 const fn edit() -> Credits {

@@ -25,6 +25,8 @@
 //! Contract ids (C-...) are those of the project's iomap contract catalogue.
 
 pub mod call;
+#[cfg(calf_lab)]
+pub mod lab;
 pub mod map;
 pub mod ops;
 

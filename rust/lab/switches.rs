@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of switches.
+
+/// Makes enum, names and contracts from one table.
+macro_rules! switches {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $contract:literal;)*) => {
+        /// A bug that can be brought back.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Switch {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Switch {
+            /// All of them, in the order of the table.
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name in `-o bug=NAME`.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The contract that it breaks, by its id in the catalogue.
+            pub(crate) fn contract(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $contract,)*
+                }
+            }
+        }
+    };
+}
+
+switches! {
+    /// Unshare of a hole: the staging mapping is its own source, and new.
+    UnshareSrcmapAliasNew = "unshare_srcmap_alias_new", "C-SHARED-SRC";
+    /// Unshare of a hole: the staging mapping is its own source.
+    UnshareSrcmapAlias = "unshare_srcmap_alias", "C-SHARED-SRC";
+    /// Unshare of a hole: the source is mapped nowhere.
+    UnshareSrcmapNulladdr = "unshare_srcmap_nulladdr", "C-SHARED-SRC";
+    /// Unshare of a hole: reserved and shared without a source, the mapping of 2021.
+    UnshareHoleReserve = "unshare_hole_reserve", "C-UNSHARE-HOLE-NORESV";
+}
+
+/// The switches that are on for a mount. Fixed at mount (C12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BugSet(u64);
+
+impl BugSet {
+    /// Is the bug on?
+    pub(crate) fn has(self, s: Switch) -> bool {
+        self.0 & (1 << s as u32) != 0
+    }
+
+    /// Switches the bug of this name on; false if there is none of that name.
+    pub(crate) fn insert_by_name(&mut self, name: &[u8]) -> bool {
+        let found = Switch::ALL.iter().find(|s| s.name().as_bytes() == name);
+        if let Some(&s) = found {
+            self.0 |= 1 << s as u32;
+        }
+        found.is_some()
+    }
+
+    /// Calls `f` with the name of every bug that is on.
+    pub(crate) fn for_each_name(self, mut f: impl FnMut(&str)) {
+        for s in Switch::ALL.iter().filter(|s| self.has(**s)) {
+            f(s.name());
+        }
+    }
+}
+
+/// Says at load what this module can do.
+pub(crate) fn announce() {
+    kernel::pr_warn!("laboratory build: bugs can be brought back with -o bug=NAME\n");
+    for s in Switch::ALL {
+        kernel::pr_info!("bug {} breaks {}\n", s.name(), s.contract());
+    }
+}
