@@ -218,6 +218,11 @@ impl Remap<'_> {
             Old::Written(e) | Old::Unwritten(e) => {
                 n = one_group(sb, e, n);
                 n = uniform(trans, e, n)?;
+                // Where both sides overlap on the device, counting one up splits the other's run.
+                let apart = source.phys.get().abs_diff(e.phys.get());
+                if apart != 0 {
+                    n = n.min(apart);
+                }
                 Some(map::clip(e, to, to.saturating_add(n)))
             }
         };

@@ -694,7 +694,9 @@ fn random_model(env: &Env) -> Result {
                     if n == 0 || src + n > size || overlap {
                         continue;
                     }
-                    clone_range(&files[j].0, &files[i].0, src, n, dst).ctx(&text)?;
+                    let there = files[j].1.len();
+                    clone_range(&files[j].0, &files[i].0, src, n, dst)
+                        .ctx(format!("{text} to file {j} of size {there}"))?;
                     let data = files[i].1[src as usize..(src + n) as usize].to_vec();
                     let model = &mut files[j].1;
                     model.resize(model.len().max((dst + n) as usize), 0);
