@@ -5,6 +5,7 @@
 //! `sb`, `space`, `alloc`, `txn` and `inode` are the core that everything else stands on.
 
 pub(crate) mod alloc;
+pub(crate) mod begin_direct;
 pub(crate) mod begin_read;
 pub(crate) mod begin_unshare;
 pub(crate) mod begin_write;
@@ -13,6 +14,7 @@ pub(crate) mod completion;
 pub(crate) mod counters;
 pub(crate) mod credits;
 pub(crate) mod debug;
+pub(crate) mod dio;
 pub(crate) mod dir;
 pub(crate) mod evict;
 pub(crate) mod ext_set;

@@ -21,6 +21,7 @@ pub(crate) mod idmap;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod iomap;
+pub(crate) mod iomap_dio;
 pub(crate) mod iomap_writeback;
 pub(crate) mod jbd2;
 pub(crate) mod kiocb;

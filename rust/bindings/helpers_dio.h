@@ -5,12 +5,17 @@
 
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/iomap.h>
 #include <linux/types.h>
 
+static const unsigned long CALF_CONST_SB_NOSEC = SB_NOSEC;
 static const u32 CALF_CONST_FALLOC_FL_KEEP_SIZE = FALLOC_FL_KEEP_SIZE;
 static const u32 CALF_CONST_FALLOC_FL_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE;
 static const u32 CALF_CONST_FALLOC_FL_UNSHARE_RANGE = FALLOC_FL_UNSHARE_RANGE;
 
 bool calf_file_is_sync(const struct file *file);
+bool calf_inode_is_nosec(const struct inode *inode);
+/* `private` of the iteration that @iomap is the destination of. */
+void *calf_iomap_iter_private(struct iomap *iomap);
 
 #endif /* CALF_HELPERS_DIO_H */

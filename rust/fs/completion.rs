@@ -86,7 +86,7 @@ fn complete(sb: &Sb, inode: &Inode, ioend: &CompletedIoend<Calf>) -> Result {
     // C10: byte accurate, never past the size in memory.
     let size = NewSize::upto(ioend.offset() + ioend.size());
     if ioend.is_staged() {
-        map_staged(inode, start, end, Landed::At(start, run.start), size)
+        map_staged(inode, start, end, Landed::new(start, run.start), size)
     } else if ioend.is_unwritten() {
         convert(inode, start, end, size)
     } else {
@@ -94,21 +94,21 @@ fn complete(sb: &Sb, inode: &Inode, ioend: &CompletedIoend<Calf>) -> Result {
     }
 }
 
-/// Where the data of an I/O went.
+/// Where the data of an I/O went: to one run of blocks, of which this is the first (C2).
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Landed {
-    /// To one run of blocks: this file block went to this block, the rest follows (C2).
-    At(u64, BlockNr),
-    /// To whatever was staged and pinned for it (direct I/O).
-    Staged,
+pub(crate) struct Landed {
+    fblk: u64,
+    phys: BlockNr,
 }
 
 impl Landed {
+    /// File block `fblk` went to block `phys`, those after it to those after that.
+    pub(crate) fn new(fblk: u64, phys: BlockNr) -> Self {
+        Self { fblk, phys }
+    }
+
     fn at(self, fblk: u64) -> Option<BlockNr> {
-        match self {
-            Self::At(first, phys) => phys.checked_add(fblk.checked_sub(first)?),
-            Self::Staged => None,
-        }
+        self.phys.checked_add(fblk.checked_sub(self.fblk)?)
     }
 }
 
@@ -163,21 +163,6 @@ pub(crate) fn map_staged(
 pub(crate) fn convert(inode: &Inode, start: u64, end: u64, size: NewSize) -> Result {
     run_steps(inode, start, end, |t, ext, at| {
         convert_step(t, inode, ext, at, end, size)
-    })?;
-    grow(inode, size)
-}
-
-/// Completes a direct write of bytes `[pos, pos + len)`: maps what was staged, converts what was
-/// preallocated, moves the size on disk to the end. `EIO` if a block is neither (C2).
-pub(crate) fn end_direct(inode: &Inode, pos: u64, len: u64) -> Result {
-    let sb = inode.sb().data();
-    let size = NewSize::exactly(pos.saturating_add(len));
-    let (start, end) = map::blocks(sb, pos, size.end);
-    run_steps(inode, start, end, |t, ext, at| match ext.staging.find(at) {
-        Some(e) if matches!(e.state, State::Claimed(_)) => {
-            map_step(t, inode, ext, at, end.min(e.end), Landed::Staged, size)
-        }
-        _ => convert_step(t, inode, ext, at, end, size),
     })?;
     grow(inode, size)
 }
@@ -252,15 +237,12 @@ fn map_step(
 ) -> Result<u64> {
     let sb = t.sb();
     let entry = ext.staging.find(at).filter(Entry::is_data);
-    let ours = entry.and_then(|e| e.clip(at, end)).filter(|e| {
-        e.phys_at(at).is_some_and(|p| match landed {
-            Landed::At(..) => landed.at(at) == Some(p),
-            Landed::Staged => true,
-        })
-    });
+    let ours = entry
+        .and_then(|e| e.clip(at, end))
+        .filter(|e| e.phys_at(at).is_some_and(|p| landed.at(at) == Some(p)));
     let old = map::old_at(sb, inode, ext, at)?;
     let (Some(entry), Some(phys)) = (ours, ours.and_then(|e| e.phys_at(at))) else {
-        return gone(sb, &old, landed, at, end);
+        return gone(sb, &old, landed, at);
     };
 
     // Prepare: may fail, and then nothing has happened (C5).
@@ -311,20 +293,16 @@ fn map_step(
 }
 
 /// The staged data of block `at` is not there any more: is that fine?
-fn gone(sb: &Sb, old: &Old, landed: Landed, at: u64, end: u64) -> Result<u64> {
-    match (old, landed.at(at)) {
+fn gone(sb: &Sb, old: &Old, landed: Landed, at: u64) -> Result<u64> {
+    match old {
         // Mapped by another I/O to the same blocks.
-        (Old::Written(e), Some(p)) if e.phys == p => Ok(at + 1),
+        Old::Written(e) if landed.at(at) == Some(e.phys) => Ok(at + 1),
         // An overlapping write came later and won.
-        (Old::Written(e), _) => {
+        Old::Written(_) => {
             sb.counters().superseded_completions.inc();
-            Ok(if landed.at(at).is_some() {
-                at + 1
-            } else {
-                e.end().min(end)
-            })
+            Ok(at + 1)
         }
-        (Old::Hole { .. } | Old::Unwritten(_), _) => Err(EIO),
+        Old::Hole { .. } | Old::Unwritten(_) => Err(EIO),
     }
 }
 

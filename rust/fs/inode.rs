@@ -2,6 +2,7 @@
 
 //! The in-core inode.
 
+use super::begin_direct::DioPin;
 use super::completion::Completion;
 use crate::algo::btree::Tree;
 use crate::algo::staging::Staging;
@@ -11,6 +12,7 @@ use crate::format::types::{Ino, Kind};
 use crate::kapi::jbd2::Tid;
 use crate::kapi::memalloc::NofsScope;
 use crate::kapi::rwsem::{ReadGuard, RwSem, WriteGuard};
+use crate::seam::FVec;
 use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
 use kernel::static_lock_class;
@@ -64,6 +66,8 @@ pub(crate) struct InodeExt {
     pub(crate) staging: Staging,
     /// Blocks reserved for the tree nodes that mapping the staged data may take (B2b).
     pub(crate) meta_resv: u64,
+    /// What direct writes in flight have pinned (C2).
+    pub(crate) dio_pins: FVec<DioPin>,
 }
 
 impl InodeExt {
@@ -79,6 +83,7 @@ impl InodeExt {
             attr: [0; 48],
             staging: Staging::new(),
             meta_resv: 0,
+            dio_pins: FVec::new(),
         }
     }
 

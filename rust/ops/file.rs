@@ -5,6 +5,7 @@
 use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
+use crate::fs::dio::{self, Outcome};
 use crate::fs::{fallocate, fsync, reflink, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
@@ -24,9 +25,16 @@ impl FileOperations for RegularFile {
 
     fn read_iter(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
         iocb.inode().sb().data().check_shutdown()?;
+        if iocb.is_direct() {
+            return dio::read(iocb, to);
+        }
         // i_rwsem makes a read see all or nothing of a concurrent write.
         let inode = iocb.inode();
-        let _lock = inode.lock_shared();
+        let _lock = if iocb.is_nowait() {
+            inode.try_lock_shared().ok_or(EAGAIN)?
+        } else {
+            inode.lock_shared()
+        };
         iocb.buffered_read(to)
     }
 
@@ -35,6 +43,9 @@ impl FileOperations for RegularFile {
         // C-WR-PRECHECK: nothing to write, nothing to map.
         if from.count() == 0 {
             return Ok(0);
+        }
+        if iocb.is_direct() {
+            return direct_write(iocb, from);
         }
         buffered_write(iocb, from)
     }
@@ -84,8 +95,35 @@ impl FileOperations for RegularFile {
     }
 }
 
+/// Writes past the page cache what can be, the rest through it.
+fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+    let inode = iocb.inode();
+    let done = match dio::write(iocb, from, zero_gap)? {
+        Outcome::Done(n) => return Ok(n),
+        Outcome::Fallback(_) if iocb.is_nowait() => return Err(EAGAIN),
+        Outcome::Fallback(n) => n,
+    };
+    let rest = match buffered_write(iocb, from) {
+        Ok(n) => n,
+        Err(_) if done > 0 => return Ok(done),
+        Err(e) => return Err(e),
+    };
+    if rest > 0 {
+        // C-DIO-FALLBACK-SYNC: the next direct read must not find old data on disk.
+        let end = iocb.pos();
+        let start = end.saturating_sub(rest as u64);
+        inode.write_and_wait(start, end - 1)?;
+        inode.invalidate_clean(start, end - 1);
+    }
+    Ok(done + rest)
+}
+
 /// Writes through the page cache. Also the way of direct writes that cannot go directly.
-pub(super) fn buffered_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+fn buffered_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+    if iocb.is_nowait() {
+        // Making space certain may wait (U2).
+        return Err(EAGAIN);
+    }
     let inode = iocb.inode();
     let written = {
         let _lock = inode.lock();

@@ -94,6 +94,12 @@ impl Iter<'_> {
         let batch = (count > 0).then_some(FolioBatch(flags));
         (u64::try_from(progress).unwrap_or(end), batch)
     }
+
+    /// What tells a direct I/O request from all others (`iomap_iter::private`).
+    pub fn key(&self) -> usize {
+        // SAFETY: As above.
+        unsafe { bindings::calf_iomap_iter_private(self.iomap) }.addr()
+    }
 }
 
 /// A mapping that the operation is done with.
@@ -128,6 +134,12 @@ impl Done<'_> {
     pub fn is_stale(&self) -> bool {
         // SAFETY: Valid while iomap_end runs.
         u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_STALE != 0
+    }
+
+    /// What tells a direct I/O request from all others (`iomap_iter::private`).
+    pub fn key(&self) -> usize {
+        // SAFETY: `iomap` is a field of a live `iomap_iter` (C-CONTAINER-OF).
+        unsafe { bindings::calf_iomap_iter_private(self.iomap) }.addr()
     }
 
     /// The part of the range that was not written, in whole blocks: `[start, end)`; none if all
