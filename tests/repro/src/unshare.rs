@@ -259,21 +259,22 @@ pub fn look(stage: &mut Stage, scene: Scene, seen: Seen) -> Result<Facts> {
         .copied()
         .reduce(|a, b| a + b);
     let free_now = stage.fs.space()?.free;
-    let gained = sectors(&f1, &f2)? as i64 - sectors_before as i64;
     let (shared_left, holes) = census(&f2, block, blocks)?;
     let half = blocks / 2;
     let own = (half - shared_left.min(half)) + (half - holes.min(half));
-    // What file2 had to get, and what its mapping tree gained or lost meanwhile.
-    let tree = gained / (block as i64 / 512) - (half - holes.min(half)) as i64;
-    let leak = |free_then: u64| free as i64 - own as i64 - tree - free_then as i64;
-    let leak_now = leak(free_now);
     drop_caches()?;
     let cold = check_files(&f1, &f2, block, blocks);
     drop((f1, f2));
     stage.fs.cycle()?;
-    let leak_later = leak(stage.fs.space()?.free);
+    let free_later = stage.fs.space()?.free;
     let f1 = file::open(&stage.fs.path("file1"))?;
     let f2 = file::open(&stage.fs.path("file2"))?;
+    // What file2 had to get, and what its mapping tree gained or lost meanwhile. Counted after the
+    // remount, because st_blocks includes what is only reserved.
+    let gained = sectors(&f1, &f2)? as i64 - sectors_before as i64;
+    let tree = gained / (block as i64 / 512) - (half - holes.min(half)) as i64;
+    let leak = |free_then: u64| free as i64 - own as i64 - tree - free_then as i64;
+    let (leak_now, leak_later) = (leak(free_now), leak(free_later));
     let later = check_files(&f1, &f2, block, blocks);
     let text = |r: Result, of_source: bool| {
         r.err()
