@@ -24,11 +24,11 @@ use crate::format::geometry::Geometry;
 use crate::format::group;
 use crate::format::super_block::{RawSuperBlock, SuperBlock as Super, MAGIC, ROOT_INO, SIZE};
 use crate::format::types::{BlockNr, Kind};
-use crate::kapi::workqueue::Workqueue;
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::fs_context::{max_file_size, real_time_ns, FsContext, NewSuper, SuperParams};
 use crate::kapi::log::{log, Level};
 use crate::kapi::statfs::StatFsValues;
+use crate::kapi::workqueue::Workqueue;
 use crate::seam::FVec;
 use core::ops::ControlFlow;
 use kernel::error::code::{EFSCORRUPTED, EINVAL, EIO, EROFS};
@@ -78,7 +78,10 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
     let len = u32::try_from(geo.journal_blocks()).map_err(|_| EFSCORRUPTED)?;
     // A handle of several steps must not fill the journal (B1).
     if u64::from(BATCH.blocks) > geo.journal_blocks() / 8 {
-        say.error(fmt!("journal of {} blocks is too short", geo.journal_blocks()));
+        say.error(fmt!(
+            "journal of {} blocks is too short",
+            geo.journal_blocks()
+        ));
         return Err(EINVAL);
     }
     let mut journal = new
@@ -106,8 +109,8 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
         return Err(EFSCORRUPTED);
     }
     let sup = after;
-    if sup.error {
-        say.warn(fmt!("damage was found earlier; run fsck.calf"));
+    if sup.error || journal.recorded_error().is_some() {
+        say.warn(fmt!("an earlier mount ended with an error; run fsck.calf"));
     }
 
     let geo = sup.geo;
@@ -310,6 +313,14 @@ fn update_super(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Result {
 fn start_writing(sb: &SuperBlock) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
+    // What killed the last mount could be recorded only in the journal's superblock (B6).
+    if let Some(e) = d.journal().recorded_error() {
+        // CAST: An errno is a small positive number once negated.
+        let code = e.to_errno().unsigned_abs();
+        update_super(d, |raw| raw.set_error(code, 0, real_time_ns()))?;
+        d.journal().force_commit()?;
+        d.journal().clear_recorded_error()?;
+    }
     mark_used(d)?;
     orphan::recover(sb)?;
     Ok(())

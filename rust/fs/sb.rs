@@ -14,6 +14,7 @@ use crate::format::types::{BlockNr, Ino};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::{Journal, Tid};
+use crate::kapi::log::{log, Level};
 use crate::kapi::rwsem::RwSem;
 use crate::kapi::workqueue::Workqueue;
 use core::fmt;
@@ -140,14 +141,19 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// Keeps the first 32 bytes.
+    /// Keeps the first 31 bytes.
     pub(crate) fn new(s: &[u8]) -> Self {
         let mut bytes = [0; 32];
-        let len = s.len().min(32);
-        for (d, s) in bytes.iter_mut().zip(s) {
+        let len = s.len().min(31);
+        for (d, s) in bytes.iter_mut().zip(s).take(len) {
             *d = *s;
         }
         Self { bytes, len }
+    }
+
+    /// The name as C wants it.
+    fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"?")
     }
 }
 
@@ -353,19 +359,27 @@ impl Sb {
     }
 
     /// Stops all changes; may sleep (B6).
-    pub(crate) fn force_shutdown(&self, why: &str) {
+    ///
+    /// `err` goes to the superblock of the journal, where the next mount finds it, unless it is
+    /// `ESHUTDOWN`: then nothing is wrong with the filesystem.
+    pub(crate) fn force_shutdown(&self, why: &str, err: Error) {
         if !self.shutdown.xchg(true, kernel::sync::atomic::Full) {
-            pr_err!("calf ({}): shut down: {}\n", self.name, why);
-            self.journal.abort(EIO);
+            self.say(fmt!("shut down: {}", why));
+            self.journal.abort(err);
         }
+    }
+
+    fn say(&self, args: kernel::fmt::Arguments<'_>) {
+        log::<super::Calf>(Level::Error, self.name.as_cstr(), args)
     }
 
     /// Reports damage, shuts the filesystem down, returns `EFSCORRUPTED`. Silent after the journal
     /// has died, when buffers mix old and new content (B6). May sleep.
     pub(crate) fn corrupted(&self, place: Place, what: &str) -> Error {
         if !self.is_shutdown() {
-            pr_err!("calf ({}): damaged: {}: {}\n", self.name, place, what);
-            self.force_shutdown("metadata is damaged; unmount and run fsck.calf");
+            self.say(fmt!("damaged: {}: {}", place, what));
+            let why = "metadata is damaged; unmount and run fsck.calf";
+            self.force_shutdown(why, EFSCORRUPTED);
         }
         EFSCORRUPTED
     }

@@ -171,6 +171,21 @@ impl Journal {
         unsafe { bindings::jbd2_journal_abort(self.as_ptr(), err.to_errno()) }
     }
 
+    /// The error that an earlier mount died of, as it is recorded in the journal's superblock.
+    pub fn recorded_error(&self) -> Option<Error> {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_journal_errno(self.as_ptr()) }).err()
+    }
+
+    /// Forgets the recorded error, on disk too. Errors: `EROFS` when the journal is dead.
+    pub fn clear_recorded_error(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::jbd2_journal_clear_err(self.as_ptr()) })?;
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_journal_update_sb_errno(self.as_ptr()) };
+        Ok(())
+    }
+
     /// Waits until transaction `tid` is durable; starts its commit if needed.
     pub fn complete(&self, tid: Tid) -> Result {
         // SAFETY: By the type invariant.

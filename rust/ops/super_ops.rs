@@ -8,6 +8,7 @@ use crate::kapi::fs_context::{FsContext, MountOps, NewSuper, ParamTable, ParamVa
 use crate::kapi::registration::InodeCacheSlot;
 use crate::kapi::statfs::StatFsValues;
 use crate::kapi::super_ops::SuperOps;
+use kernel::error::code::ESHUTDOWN;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 
@@ -52,7 +53,7 @@ impl SuperOps for Calf {
     }
 
     fn shutdown(sb: &SuperBlock) {
-        sb.data().force_shutdown("the device is gone");
+        sb.data().force_shutdown("the device is gone", ESHUTDOWN);
     }
 }
 
