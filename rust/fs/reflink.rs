@@ -218,6 +218,12 @@ impl Remap<'_> {
             Old::Written(e) | Old::Unwritten(e) => {
                 n = one_group(sb, e, n);
                 n = uniform(trans, e, n)?;
+                // Where both sides share blocks with a shift between them, one more reference on
+                // the source would make the counts of the other side differ: stay below the shift.
+                let shift = e.phys.get().abs_diff(source.phys.get());
+                if shift > 0 {
+                    n = n.min(shift);
+                }
                 // Where both sides overlap on the device, counting one up splits the other's run.
                 let apart = source.phys.get().abs_diff(e.phys.get());
                 if apart != 0 {
