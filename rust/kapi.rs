@@ -37,7 +37,6 @@ pub(crate) mod super_ops;
 pub(crate) mod taint;
 pub(crate) mod workqueue;
 
-pub(crate) use dentry::Dentry;
 pub(crate) use fs::FileSystem;
 pub(crate) use idmap::Idmap;
 pub(crate) use inode::Inode;

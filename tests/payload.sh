@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # payload.sh DEST: builds the test programs and puts them into DEST/tests (programs, scripts and
-# the list of tests) and DEST/bin (fsx).
+# the list of tests) and DEST/bin (fsx, pjdfstest).
 set -eu
 dest=${1:?usage: payload.sh DEST}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,4 +26,4 @@ for p in "$here"/vm/*.sh; do
     cp "$p" "$dest/tests/$(basename "$p" .sh)"
 done
 cp "$here/vm/list" "$dest/tests/list"
-cp "$("$here/fsx.sh")" "$dest/bin/fsx"
+cp "$("$here/tool.sh" fsx 0.3.2)" "$("$here/tool.sh" pjdfstest 0.2.2)" "$dest/bin/"
