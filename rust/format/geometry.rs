@@ -11,7 +11,9 @@
 //! A [`Layout`] is what somebody says; a [`Geometry`] is a layout that holds. Every block number
 //! from disk passes [`Geometry::check_block`] or [`Geometry::check_range`] (C11).
 
+use super::refcount;
 use super::types::BlockNr;
+use crate::algo::btree::worst_nodes;
 
 /// Bytes of a group descriptor.
 pub const DESC_SIZE: u64 = 32;
@@ -353,18 +355,12 @@ impl Geometry {
     }
 
     /// Blocks of the tree of reference counts in the worst case: a record for every block, all
-    /// nodes half full (B2a). What the tree does not have yet of this number is set aside for it
+    /// nodes as thin as the tree lets them become (B2a). What the tree does not have yet of this number is set aside for it
     /// and hidden in statfs.
     pub fn refcount_reserve(&self) -> u64 {
-        // Leaves and inner nodes alike: a slot of 12 bytes and a value of 8 per record.
-        let fanout = (self.block_size().saturating_sub(64) / 20 / 2).max(2);
-        let mut level = self.layout.blocks.saturating_sub(self.fixed_blocks());
-        let mut total = 0u64;
-        while level > 1 {
-            level = level.div_ceil(fanout);
-            total = total.saturating_add(level);
-        }
-        total
+        let records = self.layout.blocks.saturating_sub(self.fixed_blocks());
+        // CAST: at most 4096.
+        worst_nodes(records, self.block_size() as usize, refcount::SIZE)
     }
 
     /// Blocks kept back for operations that free blocks and for orphan records (B2c).

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a filesystem lies: a block device, an image file, or memory.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Bytes that can be read and perhaps written.
+pub trait Storage {
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+    /// Fills `buf` from byte `at` on. Errors: those of the device; `UnexpectedEof` past the end.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
+    /// Writes `buf` to byte `at`.
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
+    /// Waits until all that was written is durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// `len` bytes from byte `at` on.
+    fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read_at(&mut buf, at)?;
+        Ok(buf)
+    }
+}
+
+/// A block device or an image file.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    size: u64,
+    sector: u32,
+    block: bool,
+}
+
+impl Device {
+    /// Opens `path`. For writing, a block device is claimed for this process alone; the error is
+    /// `ResourceBusy` if it is mounted or otherwise in use.
+    pub fn open(path: &Path, write: bool) -> io::Result<Self> {
+        let block = std::fs::metadata(path)?.file_type().is_block_device();
+        let mut options = OpenOptions::new();
+        options.read(true).write(write);
+        if block && write {
+            // CAST: the flag is one low bit.
+            options.custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
+        }
+        Self::new(options.open(path)?, block)
+    }
+
+    /// Opens or makes an image file of at least `size` bytes.
+    pub fn create(path: &Path, size: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        if file.metadata()?.len() < size {
+            file.set_len(size)?;
+        }
+        Self::new(file, false)
+    }
+
+    fn new(mut file: File, block: bool) -> io::Result<Self> {
+        let kind = file.metadata()?.file_type();
+        if !block && !kind.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither a block device nor a regular file",
+            ));
+        }
+        let size = file.seek(SeekFrom::End(0))?;
+        let sector = if block {
+            rustix::fs::ioctl_blksszget(&file)?
+        } else {
+            512
+        };
+        Ok(Self {
+            file,
+            size,
+            sector,
+            block,
+        })
+    }
+
+    /// Is it a block device?
+    pub fn is_block_device(&self) -> bool {
+        self.block
+    }
+
+    /// The smallest unit of transfer, bytes.
+    pub fn sector_size(&self) -> u32 {
+        self.sector
+    }
+
+    /// Lets the rest of the program see only the first `size` bytes.
+    pub fn shorten(&mut self, size: u64) {
+        self.size = self.size.min(size);
+    }
+}
+
+impl Storage for Device {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, at)
+    }
+
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+/// An image in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(pub RefCell<Vec<u8>>);
+
+impl Memory {
+    /// An image of `size` zeros.
+    pub fn new(size: usize) -> Self {
+        Self(RefCell::new(vec![0; size]))
+    }
+}
+
+fn span(buf: &[u8], at: u64) -> Option<std::ops::Range<usize>> {
+    let at = usize::try_from(at).ok()?;
+    Some(at..at.checked_add(buf.len())?)
+}
+
+impl Storage for Memory {
+    fn size(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        let bytes = self.0.borrow();
+        let from = span(buf, at).and_then(|span| bytes.get(span));
+        buf.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        let mut bytes = self.0.borrow_mut();
+        let to = span(buf, at).and_then(|span| bytes.get_mut(span));
+        to.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(buf);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the calf tools share: devices, making a filesystem, journal replay, the checker, and an
+//! editor of images for tests.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod device;
+pub mod editor;
+pub mod make;
+pub mod probe;

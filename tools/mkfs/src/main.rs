@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! mkfs.calf: makes a calf filesystem on a block device or in a file.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use calf_core::format::geometry::{Geometry, Layout};
+use calf_io::device::{Device, Storage};
+use calf_io::make::{make, Options};
+use calf_io::probe::probe;
+use clap::Parser;
+use uuid::Uuid;
+
+/// Make a calf filesystem.
+#[derive(Parser)]
+#[command(name = "mkfs.calf", version, disable_version_flag = true)]
+struct Args {
+    /// Block size: 1024, 2048 or 4096 bytes
+    #[arg(short = 'b', value_name = "BYTES", value_parser = parse_size, default_value = "4096")]
+    block_size: u64,
+    /// Label, at most 64 bytes
+    #[arg(short = 'L', value_name = "LABEL", default_value = "")]
+    label: String,
+    /// UUID; random if not given
+    #[arg(short = 'U', value_name = "UUID")]
+    uuid: Option<Uuid>,
+    /// Overwrite whatever is there
+    #[arg(short = 'f')]
+    force: bool,
+    /// Only say what would be done
+    #[arg(short = 'n')]
+    dry_run: bool,
+    /// Say nothing unless something goes wrong
+    #[arg(short = 'q')]
+    quiet: bool,
+    /// Print the version and exit
+    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    /// Block device or image file
+    device: PathBuf,
+    /// Use only this many bytes (suffixes K, M, G, T); an image file is made as long as this
+    #[arg(value_parser = parse_size)]
+    size: Option<u64>,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.to_ascii_lowercase().strip_suffix(['k', 'm', 'g', 't']) {
+        Some(digits) => {
+            let shift = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
+                Some(b'k') => 10,
+                Some(b'm') => 20,
+                Some(b'g') => 30,
+                _ => 40,
+            };
+            (digits.to_owned(), shift)
+        }
+        None => (text.to_owned(), 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a size".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "size is too large".to_owned())
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("mkfs.calf: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open(args: &Args) -> Result<Device, String> {
+    let name = args.device.display();
+    let fail = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::ResourceBusy => {
+            format!("{name} is mounted or in use; unmount it first")
+        }
+        _ => format!("cannot open {name}: {e}"),
+    };
+    if let Some(user) = loop_user(&args.device) {
+        return Err(format!(
+            "{name} is attached to {user}; use that device, or detach it first"
+        ));
+    }
+    let exists = args.device.exists();
+    let is_file = !exists || args.device.is_file();
+    let mut device = match args.size {
+        Some(size) if is_file && !args.dry_run => {
+            Device::create(&args.device, size).map_err(fail)?
+        }
+        _ => Device::open(&args.device, !args.dry_run).map_err(fail)?,
+    };
+    if let Some(size) = args.size {
+        if size > device.size() {
+            return Err(format!(
+                "{name} has only {} bytes, {size} were asked for",
+                device.size()
+            ));
+        }
+        device.shorten(size);
+    }
+    Ok(device)
+}
+
+/// The loop device that uses this file.
+fn loop_user(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    for entry in std::fs::read_dir("/sys/block").ok()?.flatten() {
+        let backing = std::fs::read_to_string(entry.path().join("loop/backing_file"));
+        if backing.is_ok_and(|backing| Path::new(backing.trim_end()) == path) {
+            return Some(format!("/dev/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    None
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    if !matches!(args.block_size, 1024 | 2048 | 4096) {
+        return Err(format!(
+            "block size {} is not one of 1024, 2048, 4096",
+            args.block_size
+        ));
+    }
+    let mut label = [0; 64];
+    label
+        .get_mut(..args.label.len())
+        .ok_or("the label is longer than 64 bytes")?
+        .copy_from_slice(args.label.as_bytes());
+    let name = args.device.display();
+    let device = open(args)?;
+    if u64::from(device.sector_size()) > args.block_size {
+        return Err(format!(
+            "{name} has sectors of {} bytes; choose a block size of at least that (-b)",
+            device.sector_size()
+        ));
+    }
+    let there = probe(&device).map_err(|e| format!("cannot read {name}: {e}"))?;
+    if let Some(what) = there {
+        if !args.force && !args.dry_run {
+            return Err(format!(
+                "{name} contains {what}; use -f to overwrite it"
+            ));
+        }
+    }
+    let uuid = *args.uuid.unwrap_or_else(Uuid::new_v4).as_bytes();
+    let log = args.block_size.trailing_zeros();
+    let layout = Layout::plan(log, device.size() / args.block_size, uuid)
+        .map_err(|what| format!("{name} ({} bytes): {what}", device.size()))?;
+    let geo = Geometry::check(&layout).map_err(|what| format!("{name}: {what}"))?;
+    if !args.quiet || args.dry_run {
+        print!("{}", summary(args, &geo));
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    let mut random = [0; 20];
+    getrandom::fill(&mut random).map_err(|e| format!("no random numbers: {e}"))?;
+    let (seed, gen) = random.split_at(16);
+    let mut options = Options {
+        layout,
+        label,
+        hash_seed: [0; 16],
+        gen: gen.iter().fold(0, |gen, &b| gen << 8 | u32::from(b)),
+        time: now(),
+    };
+    options.hash_seed.copy_from_slice(seed);
+    make(&device, &options).map_err(|e| format!("cannot write {name}: {e}"))
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_nanos()).ok())
+        .unwrap_or(0)
+}
+
+fn summary(args: &Args, geo: &Geometry) -> String {
+    let mut text = String::new();
+    let used = geo.fixed_blocks() + 3;
+    let kept = geo.refcount_reserve() + geo.pool_blocks();
+    let mut line = |what: &str, rest: String| {
+        let _ = writeln!(text, "{what:<9}={rest}");
+    };
+    let name = args.device.display().to_string();
+    line(
+        "meta-data",
+        format!(
+            "{name:<22} bsize={:<6} groups={}, {} blocks each",
+            geo.block_size(),
+            geo.ngroups(),
+            geo.group_blocks()
+        ),
+    );
+    let uuid = Uuid::from_bytes(*geo.uuid());
+    line("", format!("{:<22} uuid={uuid} label={:?}", "", args.label));
+    line(
+        "data",
+        format!(
+            "{:<22} blocks={}, free={}, kept for reference counts={}, pool={}",
+            "",
+            geo.blocks(),
+            geo.blocks() - used - kept,
+            geo.refcount_reserve(),
+            geo.pool_blocks()
+        ),
+    );
+    line(
+        "log",
+        format!(
+            "{:<22} start={}, blocks={}",
+            "internal (jbd2)",
+            geo.journal_start(),
+            geo.journal_blocks()
+        ),
+    );
+    text
+}
