@@ -4,6 +4,7 @@
 
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::rng::Rng;
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::{AtFlags, RenameFlags, Timespec, Timestamps, CWD};
 use rustix::io::Errno;
@@ -443,6 +444,105 @@ fn many_threads(env: &Env) -> Result {
     })
 }
 
+/// One line for everything in a tree, sorted.
+fn snapshot(dir: &Path, into: &mut BTreeSet<String>) -> Result {
+    for e in fs::read_dir(dir)? {
+        let p = e?.path();
+        let s = fs::symlink_metadata(&p)?;
+        let target = fs::read_link(&p).unwrap_or_default();
+        into.insert(format!(
+            "{} ino {} mode {:o} links {} size {} mtime {}.{} -> {}",
+            p.display(),
+            s.ino(),
+            s.mode(),
+            s.nlink(),
+            s.size(),
+            s.mtime(),
+            s.mtime_nsec(),
+            target.display()
+        ));
+        if s.is_dir() {
+            snapshot(&p, into)?;
+        }
+    }
+    Ok(())
+}
+
+/// Any operation on any name of a few directories. Most fail, as they should.
+fn any_operation(mnt: &Path, rng: &mut Rng) {
+    let dir = |rng: &mut Rng| {
+        let d = mnt.join(format!("d{}", rng.below(5)));
+        match rng.below(3) {
+            0 => d.join(format!("s{}", rng.below(3))),
+            _ => d,
+        }
+    };
+    let sub = |rng: &mut Rng| {
+        mnt.join(format!("d{}", rng.below(5)))
+            .join(format!("s{}", rng.below(3)))
+    };
+    let a = dir(rng).join(format!("n{}", rng.below(30)));
+    let b = dir(rng).join(format!("n{}", rng.below(30)));
+    match rng.below(12) {
+        0 | 1 => drop(fs::write(&a, vec![b'x'; rng.below(9000) as usize])),
+        2 => drop(fs::create_dir(sub(rng))),
+        3 => drop(fs::remove_dir(sub(rng))),
+        4 => drop(fs::rename(sub(rng), sub(rng))),
+        5 => drop(fs::remove_file(&a)),
+        6 | 7 => drop(fs::rename(&a, &b)),
+        8 => drop(fs::hard_link(&a, &b)),
+        9 => drop(symlink("t".repeat(1 + rng.below(900) as usize), &a)),
+        10 => {
+            let _ = fs::set_permissions(&a, Permissions::from_mode(0o600 + rng.below(64) as u32));
+        }
+        _ => drop(fs::read_dir(dir(rng)).map(Iterator::count)),
+    }
+}
+
+fn all_operations_at_once(env: &Env) -> Result {
+    for bs in ["1024", "4096"] {
+        with_fs(env, &["-b", bs], "", |m| {
+            for d in 0..5 {
+                fs::create_dir(m.path(&format!("d{d}")))?;
+            }
+            let mnt = m.mnt.clone();
+            std::thread::scope(|s| {
+                for t in 0..6 {
+                    let mnt = &mnt;
+                    s.spawn(move || {
+                        let mut rng = Rng::new(t);
+                        for _ in 0..2500 {
+                            any_operation(mnt, &mut rng);
+                        }
+                    });
+                }
+            });
+            let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
+            snapshot(&m.mnt, &mut before)?;
+            ktap::note(&format!("{} names with blocks of {bs}", before.len()));
+            ensure!(before.len() > 50, "hardly any names");
+            m.cycle()?;
+            snapshot(&m.mnt, &mut after)?;
+            for line in before.symmetric_difference(&after).take(4) {
+                ktap::note(line);
+            }
+            ensure!(before == after, "the tree changed over a remount");
+            for d in 0..5 {
+                fs::remove_dir_all(m.path(&format!("d{d}"))).ctx("remove all")?;
+            }
+            let root = fs::metadata(&m.mnt)?;
+            ensure_eq!(
+                (root.nlink(), root.size()),
+                (2, 0),
+                "links, size of the root"
+            );
+            Ok(())
+        })
+        .ctx(format!("block size {bs}"))?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -462,6 +562,7 @@ fn main() -> ExitCode {
             special_files,
             readdir_while_changing,
             many_threads,
+            all_operations_at_once,
         ],
         |_| {},
     )
