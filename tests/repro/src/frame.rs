@@ -4,7 +4,7 @@
 //!
 //! A reproducer has four parts: what it *needs*, a *setup* that prepares files on a freshly
 //! formatted calf, an *act* that walks into the situation, and a *judgement* of what it saw. The
-//! frame does the rest: it formats, mounts with the bug switch or without, re-arms the kernel's
+//! frame does the rest: it formats (once a series), mounts with the bug switch or without, re-arms the kernel's
 //! one-shot warnings, announces the warnings that are expected, unmounts, checks the image and
 //! counts.
 //!
@@ -217,7 +217,7 @@ pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally 
     for i in 0..plan.times {
         let mut trace = Vec::new();
         let last = i + 1 == plan.times;
-        let outcome = once(r, env, plan, on, last, &mut trace);
+        let outcome = once(r, env, plan, on, (i == 0, last), &mut trace);
         if i == 0 && plan.show_trace && !trace.is_empty() {
             show_beside(r, on, &trace);
         }
@@ -270,11 +270,14 @@ fn once(
     env: &Env,
     plan: &Plan,
     on: bool,
-    check: bool,
+    (format, check): (bool, bool),
     trace: &mut Vec<String>,
 ) -> Result<Judgement> {
     let args: Vec<&str> = plan.mkfs.iter().map(String::as_str).collect();
-    fs::mkfs(env, &env.dev, &args)?;
+    // A series shares one filesystem: to make one takes longer than the rest of a short run.
+    if format {
+        fs::mkfs(env, &env.dev, &args)?;
+    }
     let mut options = r.needs().options.to_string();
     if on {
         options = format!("{options},bug={}", r.name());

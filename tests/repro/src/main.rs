@@ -191,7 +191,7 @@ fn table(rows: &[Row]) {
     ktap::line("");
     let print = |c: [&str; 6]| {
         let text = format!(
-            "{:<26} {:<22} {:<11} {:<11} {:<44} {}",
+            "{:<26} {:<22} {:<11} {:<11} {:<52} {}",
             c[0], c[1], c[2], c[3], c[4], c[5]
         );
         ktap::line(text.trim_end());
