@@ -5,7 +5,7 @@
 //!
 //! The core of 7.3 skips the range, so that nothing ever uses or returns the reservation:
 //! fallocate reports success, and as many free blocks as there are holes are gone until the inode
-//! is evicted; a few more, because calf reserves blocks for the mapping tree with each data block.
+//! is evicted (and what calf sets aside for the mapping tree with each of them).
 
 use crate::unshare::variant;
 
@@ -20,7 +20,7 @@ variant!(
         && f.data_same()
         && f.holes_lost == 0
         && f.shared_left == 0
-        && f.leak >= f.half as i64
+        && f.leak == f.half as i64
         && f.leak_later == 0
         && f.reserved.is_none_or(|r| r >= f.half as i64)
 );
