@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Self tests of qemu/run: each injected fault must be reported as what it is. Prints "ok"/"not ok" lines.
+#   test-runner.sh LOG RUNNER...
+set -u
+log=$1
+shift
+runner=("$@")
+st=0
+
+# expect STATUS WORDS TASK... : exit status, and words that the results or the report must hold.
+expect() {
+	local want=$1 words=$2 name=${3%%:*} got=0 out
+	shift 2
+	out=$("${runner[@]}" --quiet --log "$log/$name" --results "$log/$name.json" "$@" 2>&1 </dev/null) || got=$?
+	if [ "$got" = "$want" ] && grep -qE -- "$words" <<<"$out"$'\n'"$(cat "$log/$name.json")"; then
+		echo "ok runner reports $name as $want"
+	else
+		echo "not ok runner reports $name as $got, expected $want with '$words'"
+		printf '%s\n' "$out" | tail -n 8 | sed 's/^/    | /'
+		st=1
+	fi
+}
+
+mkdir -p "$log"
+rm -f "$log"/*.json
+expect 0 '"verdict": "passed"' runner-pass runner-expect
+expect 1 'injected failure' runner-fail runner-lie runner-short
+expect 3 'Kernel panic' runner-panic
+expect 3 'WARNING: fs/iomap/buffered-io.c:1 ' runner-warn
+expect 3 'kernel tainted: 512' runner-taint
+expect 2 'ended without a result' runner-off
+expect 4 'limit of 2s' runner-hang:2
+expect 4 'task runner-stuck: limit of' runner-stuck:2 --grace 4
+expect 2 'infrastructure' runner-nothing-of-that-name
+expect 2 'No such file' runner-pass --qemu /nonexistent
+exit $st

@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# `make test`: host tests, then VM tests, then one summary; its last line is "N passed, N failed".
+#
+# T=NAME,NAME    only these VM tests (and no host tests)
+# HOST_ONLY=1    no VM
+. "$(dirname "$0")/vm.sh"
+
+passed=0 failed=0
+bad=()
+LOG=$BUILD/test
+mkdir -p "$LOG"
+
+finish() {
+	local b
+	echo
+	for b in "${bad[@]}"; do echo "failed: $b"; done
+	say "test: done"
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ] && [ "$passed" -gt 0 ] || exit "${1:-1}"
+	exit 0
+}
+# Whatever ends this script early is a failure with a summary.
+trap 'st=$?; trap - EXIT; if [ $st != 0 ]; then failed=$((failed + 1)); bad+=("infrastructure (status $st)"); finish $st; fi' EXIT
+
+# step NAME COMMAND...: one test on the host. Counts "ok"/"not ok" lines or cargo's results if it prints any,
+# else itself as one.
+step() {
+	local name=$1 log t0 st=0 ok notok
+	shift
+	log=$LOG/$(tr ' /' '--' <<<"$name").log
+	t0=$(date +%s)
+	"$@" >"$log" 2>&1 </dev/null || st=$?
+	ok=$(grep -cE '^ok ' "$log" || true)
+	notok=$(grep -cE '^not ok ' "$log" || true)
+	ok=$((ok + $(sed -nE 's/^test result: .* ([0-9]+) passed; .*/\1/p' "$log" | paste -sd+ - | sed 's/^$/0/')))
+	notok=$((notok + $(sed -nE 's/^test result: .* ([0-9]+) failed; .*/\1/p' "$log" | paste -sd+ - | sed 's/^$/0/')))
+	[ $((ok + notok)) -gt 0 ] || [ $st != 0 ] || ok=1
+	[ $st = 0 ] || [ $notok -gt 0 ] || notok=1
+	passed=$((passed + ok))
+	failed=$((failed + notok))
+	if [ $notok = 0 ]; then
+		say "$name: ok ($ok, $(($(date +%s) - t0))s)"
+	else
+		bad+=("$name (log: $log)")
+		say "$name: FAILED ($notok of $((ok + notok)), $(($(date +%s) - t0))s)"
+		grep -E '^not ok|FAILED|panicked|^error|^warning|check-layers:|^Diff in' "$log" | head -n 15 | sed 's/^/        | /' >&2 || true
+		tail -n 15 "$log" | sed 's/^/        | /' >&2
+	fi
+}
+
+syntax() {
+	local f
+	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub tests/runner/*.sh; do
+		case $(head -n 1 "$f") in *bin/sh) sh -n "$f" || return 1 ;; *) bash -n "$f" || return 1 ;; esac
+	done
+	python3 - scripts/vmtests.py qemu/run <<-'END'
+		import ast, sys
+		for f in sys.argv[1:]:
+		    ast.parse(open(f).read(), f)
+	END
+}
+
+cargo_test() { CARGO_TARGET_DIR=$CALF_CACHE/target-$1-test cargo_in "$1" test --locked --quiet; }
+
+clippy_module() {
+	make modules KDIR="$KDIR" MO="build/$KRELEASE-clippy" CLIPPY=1 W=e CALF_LAB=1 -j"$CALF_JOBS"
+}
+
+cd "$CALF_ROOT"
+if [ -z "${T:-}" ]; then
+	"$CALF_ROOT/scripts/deps.sh" || exit 2
+	step "script syntax" syntax
+	step "formatting" make --no-print-directory fmtcheck
+	step "layers" scripts/check-layers.sh
+	step "preflight" scripts/test-preflight.sh
+	step "cargo test tools" cargo_test tools
+	step "cargo test tests" cargo_test tests
+	step "clippy on tools and tests" scripts/clippy.sh
+	[ -z "${HOST_ONLY:-}" ] || { trap - EXIT; finish; }
+fi
+
+prepare release lab
+if [ -z "${T:-}" ]; then
+	step "layers of the release module" scripts/check-layers.sh "$(module_path release)"
+	step "clippy on the module" clippy_module
+	vm_command runner
+	step "runner" scripts/test-runner.sh "$LOG/runner" "${VM[@]}"
+fi
+
+vm_command test
+say "vm tests ..."
+scripts/vmtests.py tests/vm/list "${T:-}" "$LOG/vm" "${VM[@]}" | tee "$LOG/vm.log" | sed '/^[0-9]* [0-9]*$/d; s/^/        /' || true
+read -r ok notok < <(tail -n 1 "$LOG/vm.log" | grep -E '^[0-9]+ [0-9]+$' || echo 0 1)
+passed=$((passed + ok))
+failed=$((failed + notok))
+[ "$notok" = 0 ] || bad+=("vm tests ($notok points, log: $LOG/vm.log)")
+trap - EXIT
+finish
