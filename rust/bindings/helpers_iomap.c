@@ -105,21 +105,6 @@ void calf_mapping_set_large_folios(struct address_space *mapping)
 	mapping_set_large_folios(mapping);
 }
 
-u64 calf_folio_pos(struct folio *folio)
-{
-	return folio_pos(folio);
-}
-
-u64 calf_folio_size(struct folio *folio)
-{
-	return folio_size(folio);
-}
-
-struct inode *calf_folio_inode(struct folio *folio)
-{
-	return folio->mapping->host;
-}
-
 size_t calf_iov_iter_count(const struct iov_iter *i)
 {
 	return iov_iter_count(i);
@@ -128,11 +113,6 @@ size_t calf_iov_iter_count(const struct iov_iter *i)
 struct inode *calf_file_inode(const struct file *file)
 {
 	return file_inode(file);
-}
-
-bool calf_file_is_write(const struct file *file)
-{
-	return file->f_mode & FMODE_WRITE;
 }
 
 void calf_file_accessed(struct file *file)
@@ -194,11 +174,6 @@ void calf_iomap_bio_read_folio(struct folio *folio, const struct iomap_ops *ops)
 void calf_iomap_bio_readahead(struct readahead_control *rac, const struct iomap_ops *ops)
 {
 	iomap_bio_readahead(rac, ops);
-}
-
-struct inode *calf_rac_inode(struct readahead_control *rac)
-{
-	return rac->mapping->host;
 }
 
 vm_fault_t calf_vmf_error(int err)

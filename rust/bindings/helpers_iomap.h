@@ -49,12 +49,8 @@ u64 calf_iomap_last_written_block(struct inode *inode, loff_t pos, ssize_t writt
 bool calf_invalidate_is_held_write(struct inode *inode);
 
 void calf_mapping_set_large_folios(struct address_space *mapping);
-u64 calf_folio_pos(struct folio *folio);
-u64 calf_folio_size(struct folio *folio);
-struct inode *calf_folio_inode(struct folio *folio);
 size_t calf_iov_iter_count(const struct iov_iter *i);
 struct inode *calf_file_inode(const struct file *file);
-bool calf_file_is_write(const struct file *file);
 void calf_file_accessed(struct file *file);
 int calf_iocb_flags(const struct kiocb *iocb);
 ssize_t calf_generic_write_sync(struct kiocb *iocb, ssize_t count);
@@ -67,7 +63,6 @@ void calf_sb_start_pagefault(struct super_block *sb);
 void calf_sb_end_pagefault(struct super_block *sb);
 void calf_iomap_bio_read_folio(struct folio *folio, const struct iomap_ops *ops);
 void calf_iomap_bio_readahead(struct readahead_control *rac, const struct iomap_ops *ops);
-struct inode *calf_rac_inode(struct readahead_control *rac);
 vm_fault_t calf_vmf_error(int err);
 int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
 			  const struct iomap_writeback_ops *ops);

@@ -149,7 +149,7 @@ fn overwrite(sb: &Sb, inode: &Inode, at: u64, end: u64, nowait: bool) -> Result<
         };
     }
     match map::place(sb, inode, &ext, at, end)? {
-        Place::InPlace(e) if e.end() >= end => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
+        Place::Overwrite(e) if e.end() >= end => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
         _ => Err(EAGAIN),
     }
 }
@@ -202,7 +202,7 @@ fn begin_locked(
     end: u64,
 ) -> Result<DirectWriteMap> {
     match map::place(sb, inode, ext, at, end)? {
-        Place::InPlace(e) => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
+        Place::Overwrite(e) => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
         Place::Unwritten { extent, staged } => {
             let run = map::run(sb, extent)?;
             if !staged {
@@ -240,7 +240,7 @@ impl IomapOps for DirectWrite {
             // Most direct writes overwrite: they need no more than a shared hold.
             let place = map::place(sb, inode, &inode.data().ext.read(), at, end)?;
             match place {
-                Place::InPlace(e) => DirectWriteMap::InPlace(map::run(sb, e)?),
+                Place::Overwrite(e) => DirectWriteMap::InPlace(map::run(sb, e)?),
                 _ => sb.retry_enospc(|| {
                     let mut ext = inode.data().ext.write();
                     begin_locked(sb, inode, &mut ext, iter.key(), at, end)

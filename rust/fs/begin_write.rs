@@ -58,7 +58,7 @@ fn begin_locked(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -
                 source,
             }
         }
-        Place::InPlace(e) => WriteMap::InPlace(map::run(sb, e)?),
+        Place::Overwrite(e) => WriteMap::InPlace(map::run(sb, e)?),
         Place::Unwritten { extent, staged } => {
             let run = map::run(sb, extent)?;
             if !staged {

@@ -345,7 +345,7 @@ fn convert_step(
 
 /// Moves `disk_size` to what is mapped below block `done`. Upwards only; not in a step that fails.
 fn grow_in_core(sb: &Sb, inode: &Inode, ext: &mut InodeExt, size: NewSize, done: u64) {
-    let bytes = done.checked_mul(sb.block_size()).unwrap_or(u64::MAX);
+    let bytes = done.saturating_mul(sb.block_size());
     ext.disk_size = ext.disk_size.max(size.after(inode, bytes));
 }
 

@@ -118,7 +118,7 @@ pub(crate) enum Place {
         source: Option<Extent>,
     },
     /// Over written blocks that nobody shares.
-    InPlace(Extent),
+    Overwrite(Extent),
     /// Into preallocated blocks; `staged` tells that the metadata of their conversion is reserved.
     Unwritten {
         /// The blocks.
@@ -134,7 +134,7 @@ impl Place {
         match self {
             Self::Staged { entry, .. } => entry.end,
             Self::MustReserve { end, .. } => *end,
-            Self::InPlace(e) => e.end(),
+            Self::Overwrite(e) => e.end(),
             Self::Unwritten { extent, .. } => extent.end(),
         }
     }
@@ -185,7 +185,7 @@ pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -
                     source: Some(e),
                 })
             } else {
-                Ok(Place::InPlace(e))
+                Ok(Place::Overwrite(e))
             }
         }
     }

@@ -156,7 +156,7 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
             let (phys, n) = reserve::claim(sb, inode, ext, at, to)?;
             staged(sb, at, phys, n)
         }
-        Place::InPlace(e) => Ok(WritebackMap::InPlace(map::run(sb, e)?)),
+        Place::Overwrite(e) => Ok(WritebackMap::InPlace(map::run(sb, e)?)),
         Place::Unwritten { extent, staged } => {
             if !staged {
                 // Without a reservation the conversion may still find space in the pool.

@@ -108,12 +108,6 @@ impl<F: FileSystem> Inode<F> {
         })
     }
 
-    /// `filemap_flush`: starts writing all dirty folios without waiting.
-    pub fn start_writeback(&self) -> Result {
-        // SAFETY: The inode is valid.
-        to_result(unsafe { bindings::filemap_flush(self.mapping()) })
-    }
-
     /// `truncate_setsize`: sets the size and cuts the page cache. `i_rwsem` is held as well.
     pub fn truncate_setsize(&self, _held: &InvalidateLock<'_, F>, size: u64) {
         // SAFETY: The inode is valid.

@@ -262,11 +262,6 @@ pub const fn table<T: FileOperations>() -> FopsRef<T::Fs> {
 }
 
 impl<F: FileSystem> FopsRef<F> {
-    /// The C table, for `i_fop`.
-    pub fn as_ptr(&self) -> *const bindings::file_operations {
-        self.0
-    }
-
     /// Installs the table in an inode that is being set up.
     pub fn install(&self, inode: &Inode<F>) {
         // SAFETY: The inode is not visible yet; the table is static.

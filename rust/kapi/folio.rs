@@ -5,7 +5,6 @@
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
 use super::fs::FileSystem;
-use super::inode::Inode;
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::types::Opaque;
@@ -33,24 +32,6 @@ impl<F: FileSystem> Folio<F> {
     pub fn as_ptr(&self) -> *mut bindings::folio {
         self.0.get()
     }
-
-    /// File offset of the first byte.
-    pub fn pos(&self) -> u64 {
-        // SAFETY: The folio is valid.
-        unsafe { bindings::calf_folio_pos(self.as_ptr()) }
-    }
-
-    /// Bytes.
-    pub fn size(&self) -> u64 {
-        // SAFETY: The folio is valid.
-        unsafe { bindings::calf_folio_size(self.as_ptr()) }
-    }
-
-    /// The inode that the folio caches.
-    pub fn inode(&self) -> &Inode<F> {
-        // SAFETY: By the type invariant the mapping is stable, and its host is of `F`.
-        unsafe { Inode::from_raw(bindings::calf_folio_inode(self.as_ptr())) }
-    }
 }
 
 /// A readahead request for an inode of filesystem `F`.
@@ -75,11 +56,5 @@ impl<F: FileSystem> Readahead<'_, F> {
     /// The C object.
     pub fn as_ptr(&self) -> *mut bindings::readahead_control {
         self.ptr
-    }
-
-    /// The inode.
-    pub fn inode(&self) -> &Inode<F> {
-        // SAFETY: By the requirements of `from_raw`.
-        unsafe { Inode::from_raw(bindings::calf_rac_inode(self.ptr)) }
     }
 }

@@ -133,12 +133,6 @@ impl<F: FileSystem> Kiocb<'_, F> {
         unsafe { (*self.ptr).ki_pos as u64 }
     }
 
-    /// Moves the file position.
-    pub fn set_pos(&mut self, pos: u64) {
-        // SAFETY: Valid by the requirements of `from_raw`.
-        unsafe { (*self.ptr).ki_pos = pos as i64 }
-    }
-
     fn has(&self, flag: i32) -> bool {
         // SAFETY: Valid by the requirements of `from_raw`.
         unsafe { bindings::calf_iocb_flags(self.ptr) & flag != 0 }

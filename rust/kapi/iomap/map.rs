@@ -46,14 +46,6 @@ impl Span {
         // NO-OVERFLOW: checked by `new`.
         self.start + self.len.get()
     }
-
-    /// The part of the range below `end`; the whole range if nothing would be left.
-    pub fn trim_end(self, end: u64) -> Self {
-        if end <= self.start || end >= self.end() {
-            return self;
-        }
-        Self::new(self.start, end - self.start).unwrap_or(self)
-    }
 }
 
 /// A file range and the byte address on the device where its data is or will be.
@@ -83,14 +75,6 @@ impl Run {
     /// Byte address of the first byte.
     pub fn addr(self) -> u64 {
         self.addr
-    }
-
-    /// The part of the run below file offset `end`.
-    pub fn trim_end(self, end: u64) -> Self {
-        Self {
-            span: self.span.trim_end(end),
-            addr: self.addr,
-        }
     }
 }
 

@@ -12,29 +12,22 @@ use core::marker::PhantomData;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::prelude::*;
 
-/// `IOMAP_*` flags of a request.
+/// `IOMAP_*` flags of a request; those that tell operations apart are not needed, each has its
+/// own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags(u32);
 
 impl Flags {
-    /// Writing: space must be made certain.
-    pub const WRITE: Self = Self(bindings::IOMAP_WRITE);
-    /// Zeroing. Comes *without* [`Flags::WRITE`] (C-ZERO-FLAGS).
+    /// Zeroing. Comes *without* `IOMAP_WRITE` (C-ZERO-FLAGS).
     pub const ZERO: Self = Self(bindings::IOMAP_ZERO);
-    /// Reporting: no side effects (C-REPORT-PURE).
-    pub const REPORT: Self = Self(bindings::IOMAP_REPORT);
     /// A write fault: the folio is locked (C-MKWRITE-LOCK).
     pub const FAULT: Self = Self(bindings::IOMAP_FAULT);
-    /// Direct I/O.
-    pub const DIRECT: Self = Self(bindings::IOMAP_DIRECT);
     /// Never wait: `EAGAIN` instead.
     pub const NOWAIT: Self = Self(bindings::IOMAP_NOWAIT);
     /// Only blocks that are allocated, written and not shared (C-DIO-OVERWRITE-ONLY).
     pub const OVERWRITE_ONLY: Self = Self(bindings::IOMAP_OVERWRITE_ONLY);
     /// Unsharing.
     pub const UNSHARE: Self = Self(bindings::IOMAP_UNSHARE);
-    /// All or nothing.
-    pub const ATOMIC: Self = Self(bindings::IOMAP_ATOMIC);
 
     /// Are all bits of `f` set?
     pub fn has(self, f: Flags) -> bool {
@@ -128,12 +121,6 @@ impl Done<'_> {
     pub fn is_staged(&self) -> bool {
         // SAFETY: Valid while iomap_end runs.
         u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_SHARED != 0
-    }
-
-    /// Did the cookie check fail (`IOMAP_F_STALE`)?
-    pub fn is_stale(&self) -> bool {
-        // SAFETY: Valid while iomap_end runs.
-        u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_STALE != 0
     }
 
     /// What tells a direct I/O request from all others (`iomap_iter::private`).
