@@ -100,7 +100,13 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result
     }
     let need = ext.staging.need(&shape(sb, ext));
     let meta = need.saturating_sub(ext.meta_resv);
-    if let Err(e) = sb.space().reserve(blocks.saturating_add(meta)) {
+    let mut promised = sb.space().reserve(blocks.saturating_add(meta));
+    if promised.is_err() && blocks == 0 {
+        // The blocks are the file's already: the conversion may use the pool, so that preallocated
+        // space can be written on a full filesystem (B2b, B2c).
+        promised = sb.space().reserve_from_pool(meta);
+    }
+    if let Err(e) = promised {
         for p in pieces {
             ext.staging.remove(p.start, p.end);
         }
