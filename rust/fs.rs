@@ -34,6 +34,7 @@ pub(crate) mod space;
 pub(crate) mod truncate;
 pub(crate) mod txn;
 pub(crate) mod writeback;
+pub(crate) mod zeroout;
 
 pub(crate) use inode::{CalfInode, Inode, SuperBlock};
 pub(crate) use sb::Sb;

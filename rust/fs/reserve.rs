@@ -100,12 +100,12 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result
     }
     let need = ext.staging.need(&shape(sb, ext));
     let meta = need.saturating_sub(ext.meta_resv);
-    let mut promised = sb.space().reserve(blocks.saturating_add(meta));
-    if promised.is_err() && blocks == 0 {
-        // The blocks are the file's already: the conversion may use the pool, so that preallocated
-        // space can be written on a full filesystem (B2b, B2c).
-        promised = sb.space().reserve_from_pool(meta);
-    }
+    // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
+    let promised = if blocks == 0 {
+        sb.space().reserve_for_conversion(meta)
+    } else {
+        sb.space().reserve(blocks.saturating_add(meta))
+    };
     if let Err(e) = promised {
         for p in pieces {
             ext.staging.remove(p.start, p.end);

@@ -6,7 +6,8 @@
 //! fails for lack of space half way (B2). Three amounts never enter the general account:
 //!
 //! * the *set-aside*: what the refcount tree may still need in the worst case (B2a);
-//! * the *pool*: a small number of blocks that only freeing operations may use (B2c);
+//! * the *pool*: a small number of blocks that only operations may use that free blocks, or that
+//!   write what `fallocate` has promised (B2c);
 //! * *pending* blocks: freed in a transaction that has not committed.
 
 use kernel::error::code::ENOSPC;
@@ -82,6 +83,19 @@ impl Space {
     pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
         let mut a = self.account.lock();
         if a.available(true) < n {
+            return Err(ENOSPC);
+        }
+        a.reserved += n;
+        Ok(())
+    }
+
+    /// Promises `n` blocks for the tree of a file whose preallocated blocks are written.
+    ///
+    /// `fallocate` has promised that such a write does not fail for lack of space, so three
+    /// quarters of the pool are for it too (B2); the last one stays for operations that free.
+    pub(crate) fn reserve_for_conversion(&self, n: u64) -> Result {
+        let mut a = self.account.lock();
+        if a.available(true) < n.saturating_add(a.pool / 4) {
             return Err(ENOSPC);
         }
         a.reserved += n;

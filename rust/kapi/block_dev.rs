@@ -6,6 +6,7 @@
 
 use super::buffer_head::BufferHead;
 use crate::bindings;
+use kernel::error::code::EFBIG;
 use kernel::error::{to_result, Result};
 
 /// An open block device whose soft block size has been set.
@@ -61,6 +62,17 @@ impl BlockDev {
     pub fn find(&self, block: u64) -> Option<BufferHead> {
         // SAFETY: By the type invariant.
         unsafe { BufferHead::find(self.ptr, block, self.size) }
+    }
+
+    /// Fills `n` blocks from `block` on with zeros and waits.
+    pub fn zero_out(&self, block: u64, n: u64) -> Result {
+        let sectors = u64::from(self.size >> 9);
+        let start = block.checked_mul(sectors).ok_or(EFBIG)?;
+        let len = n.checked_mul(sectors).ok_or(EFBIG)?;
+        // SAFETY: By the type invariant.
+        to_result(unsafe {
+            bindings::blkdev_issue_zeroout(self.ptr, start, len, bindings::CALF_CONST_GFP_NOFS, 0)
+        })
     }
 
     /// Flushes the volatile write cache of the device and waits.

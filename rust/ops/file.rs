@@ -6,6 +6,7 @@ use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
 use crate::fs::dio::{self, Outcome};
+use crate::fs::zeroout::zero_out;
 use crate::fs::{fallocate, fsync, reflink, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
@@ -138,12 +139,22 @@ fn buffered_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<
             Err(ENOSPC) => {
                 inode.write_and_wait(0, u64::MAX)?;
                 inode.sb().start_writeback();
-                file_buffered_write(iocb, from, WRITE, WRITE_OPS)?
+                match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
+                    Err(ENOSPC) if zero_out(inode, iocb.pos(), end_of(iocb, from))? => {
+                        file_buffered_write(iocb, from, WRITE, WRITE_OPS)?
+                    }
+                    other => other?,
+                }
             }
             other => other?,
         }
     };
     iocb.write_sync(written)
+}
+
+/// One past the last byte of a write.
+fn end_of(iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>) -> u64 {
+    iocb.pos().saturating_add(from.count() as u64)
 }
 
 /// Before a write past EOF: zeroes from EOF to `pos`, above all the rest of the EOF block

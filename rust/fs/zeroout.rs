@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing zeros into preallocated extents when there is no space left to cut them.
+//!
+//! `fallocate` has promised that writing what it preallocated does not fail for lack of space. Yet
+//! writing single blocks cuts an extent into many, and the tree must grow for that (B2). When not
+//! even the pool has blocks for it, the whole extent is filled with zeros on the device and marked
+//! written: that changes a flag, and the write then goes in place. ext4 does the same.
+
+use super::completion::{convert, NewSize};
+use super::inode::Inode;
+use super::map::{self, Old};
+use crate::algo::extent::{self, Mapping};
+use crate::kapi::memalloc::fatal_signal_pending;
+use kernel::prelude::*;
+
+/// Longest extent that is filled, bytes.
+const MOST: u64 = 64 << 20;
+
+/// Makes the preallocated extents that bytes `[pos, end)` touch written ones. Returns whether
+/// there were any. `i_rwsem` is held exclusively; takes `invalidate_lock`.
+///
+/// Errors: `ENOSPC` for an extent that is too long, `EIO`, `EINTR`.
+pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
+    let sb = inode.sb().data();
+    let _faults = inode.invalidate_lock();
+    inode.dio_wait();
+    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
+    inode.write_and_wait(0, u64::MAX)?;
+    let (mut at, stop) = map::blocks(sb, pos, end);
+    let mut any = false;
+    while at < stop {
+        let found = {
+            let ext = inode.data().ext.read();
+            extent::lookup(&ext.tree(inode), &sb.reader(), at)?
+        };
+        let next = match (found, map::old_from(sb, found, at)?) {
+            (Mapping::Mapped(e), Old::Unwritten(_)) => {
+                if e.len.saturating_mul(sb.block_size()) > MOST {
+                    return Err(ENOSPC);
+                }
+                sb.dev().bdev().zero_out(e.phys.get(), e.len)?;
+                // The zeros are on the device before the handle starts; the commit flushes them.
+                convert(inode, e.fblk, e.end(), NewSize::upto(0))?;
+                any = true;
+                e.end()
+            }
+            (_, old) => old.end(),
+        };
+        if fatal_signal_pending() {
+            return Err(EINTR);
+        }
+        at = next.max(at + 1);
+    }
+    Ok(any)
+}
