@@ -25,7 +25,12 @@ const USAGE: u8 = 16;
 
 /// Check a calf filesystem. Without an option it only looks, like -n.
 #[derive(Parser)]
-#[command(name = "fsck.calf", version, disable_version_flag = true)]
+#[command(
+    name = "fsck.calf",
+    bin_name = "fsck.calf",
+    version,
+    disable_version_flag = true
+)]
 struct Args {
     /// Change nothing; the journal is replayed in memory
     #[arg(short = 'n', conflicts_with_all = ["yes", "auto", "preen"])]

@@ -18,7 +18,12 @@ use uuid::Uuid;
 
 /// Make a calf filesystem.
 #[derive(Parser)]
-#[command(name = "mkfs.calf", version, disable_version_flag = true)]
+#[command(
+    name = "mkfs.calf",
+    bin_name = "mkfs.calf",
+    version,
+    disable_version_flag = true
+)]
 struct Args {
     /// Block size: 1024, 2048 or 4096 bytes
     #[arg(short = 'b', value_name = "BYTES", value_parser = parse_size, default_value = "4096")]
@@ -145,9 +150,7 @@ fn run(args: &Args) -> Result<(), String> {
     let there = probe(&device).map_err(|e| format!("cannot read {name}: {e}"))?;
     if let Some(what) = there {
         if !args.force && !args.dry_run {
-            return Err(format!(
-                "{name} contains {what}; use -f to overwrite it"
-            ));
+            return Err(format!("{name} contains {what}; use -f to overwrite it"));
         }
     }
     let uuid = *args.uuid.unwrap_or_else(Uuid::new_v4).as_bytes();
