@@ -32,7 +32,9 @@ impl<T> FVec<T> {
 
     /// An empty vector with room for `n` items.
     pub fn with_capacity(n: usize) -> Result<Self, NoMem> {
-        KVVec::with_capacity(n, GFP_KERNEL).map(Self).map_err(|_| NoMem)
+        KVVec::with_capacity(n, GFP_KERNEL)
+            .map(Self)
+            .map_err(|_| NoMem)
     }
 
     /// Appends an item, growing when needed.
@@ -99,7 +101,9 @@ impl<T> FVec<T> {
 impl<T: Clone> FVec<T> {
     /// A vector of `n` copies of `v`.
     pub fn from_elem(v: T, n: usize) -> Result<Self, NoMem> {
-        KVVec::from_elem(v, n, GFP_KERNEL).map(Self).map_err(|_| NoMem)
+        KVVec::from_elem(v, n, GFP_KERNEL)
+            .map(Self)
+            .map_err(|_| NoMem)
     }
 }
 

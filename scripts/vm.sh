@@ -31,7 +31,8 @@ build_module() {
 # cargo_in FOLDER ARGUMENT...: Debian's cargo, whatever PATH says.
 cargo_in() {
 	(cd "$CALF_ROOT/$1" && shift &&
-		env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
+		env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN RUSTDOC="${RUSTC%/*}/rustdoc" \
+			CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
 }
 
 # build_tools: mkfs.calf, fsck.calf and calf-dump, and the test programs, into build/stage.

@@ -373,7 +373,8 @@ impl Allocator {
     /// Blocks of `run` that lie in the same group as its start.
     pub(crate) fn in_group(&self, run: Run) -> u64 {
         let (start, len) = self.geo.group_range(self.geo.group_of(run.start));
-        run.len.min((start.get() + len).saturating_sub(run.start.get()))
+        run.len
+            .min((start.get() + len).saturating_sub(run.start.get()))
     }
 
     /// Turns a claim inside the group of `access` into an allocation. Cannot fail; a bit that is

@@ -290,7 +290,9 @@ impl<'a> Trans<'a> {
         }
         .ok_or_else(|| self.sb.corrupted(Place::Ino(ino), "no inode record"))?;
         if len != core::mem::size_of::<InodeRecord>() {
-            return Err(self.sb.corrupted(Place::Ino(ino), "inode record of wrong size"));
+            return Err(self
+                .sb
+                .corrupted(Place::Ino(ino), "inode record of wrong size"));
         }
         inode.data().stamp_sync(self.tid());
         if let Some(index) = self.find(block) {
@@ -354,9 +356,10 @@ impl<'a> Trans<'a> {
 
     /// Frees data blocks on apply. They are allocatable after the commit, when nothing pins them.
     pub(crate) fn free_data(&mut self, start: BlockNr, len: u64) -> Result {
-        self.sb.geo().check_range(start, len).map_err(|what| {
-            self.sb.corrupted(Place::Block(start), what)
-        })?;
+        self.sb
+            .geo()
+            .check_range(start, len)
+            .map_err(|what| self.sb.corrupted(Place::Block(start), what))?;
         let run = Run { start, len };
         self.access(run)?;
         self.frees.push(run)?;
@@ -423,9 +426,10 @@ impl<'a> Trans<'a> {
         self.orphans = None;
         self.refcount = None;
         if !sane && !self.sb.journal().is_aborted() {
-            let _ = self
-                .sb
-                .corrupted(Place::Block(BlockNr::ZERO), "bitmap disagrees with the trees");
+            let _ = self.sb.corrupted(
+                Place::Block(BlockNr::ZERO),
+                "bitmap disagrees with the trees",
+            );
         }
     }
 

@@ -87,7 +87,10 @@ fn empty_bitmap(geo: &Geometry, g: u64) -> Vec<u8> {
     set(0, geo.head(g));
     set(len, geo.group_blocks() - len);
     if geo.group_of(geo.journal_start()) == g {
-        set(geo.journal_start().get() - start.get(), geo.journal_blocks());
+        set(
+            geo.journal_start().get() - start.get(),
+            geo.journal_blocks(),
+        );
     }
     for root in [geo.inode_root(), geo.refcount_root(), geo.orphan_root()] {
         if geo.group_of(root) == g {

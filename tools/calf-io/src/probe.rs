@@ -81,8 +81,6 @@ fn has_calf_copy(storage: &dyn Storage, size: u64) -> bool {
     (10..=12u32).any(|log| {
         let at = 8u64 << (2 * log);
         let mut magic = [0; 8];
-        at + 8 <= size
-            && storage.read_at(&mut magic, at).is_ok()
-            && magic == super_block::MAGIC
+        at + 8 <= size && storage.read_at(&mut magic, at).is_ok() && magic == super_block::MAGIC
     })
 }

@@ -13,10 +13,13 @@ pub enum Repair {
     None,
 }
 
+/// Takes one line.
+type Sink = Box<dyn FnMut(&str)>;
+
 /// The findings so far.
 pub struct Report {
     /// Takes the lines; [`None`] drops them.
-    out: Option<Box<dyn FnMut(&str)>>,
+    out: Option<Sink>,
     left: u64,
     repairable: u64,
     lasting: u64,
