@@ -20,6 +20,7 @@ use crate::format::types::BlockNr;
 use crate::kapi::folio::Folio;
 use crate::kapi::iomap::{Span, WritebackMap};
 use crate::kapi::iomap_writeback::{Ioend, IoendQueue, WritebackCtx, WritebackOps};
+use crate::kapi::memalloc::nofail;
 use crate::kapi::workqueue::Workqueue;
 use kernel::prelude::*;
 
@@ -135,6 +136,8 @@ fn map_range(
 /// Decides where block `at` goes; what must be reserved at the last moment is reserved up to `end`
 /// only. The extent lock is held exclusively.
 fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Result<WritebackMap> {
+    // A range that cannot be staged for want of memory would be a lost write (B3).
+    nofail(|| ext.staging.make_room(8));
     match map::place(sb, inode, ext, at, at.saturating_add(MOST))? {
         Place::Staged { entry, .. } => {
             let (phys, n) = match entry.state {
