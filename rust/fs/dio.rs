@@ -54,6 +54,7 @@ pub(crate) fn read(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<u
 enum Lock<'a> {
     #[expect(dead_code)]
     Shared(InodeLockShared<'a, Calf>),
+    #[expect(dead_code)]
     Exclusive(InodeLock<'a, Calf>),
 }
 
