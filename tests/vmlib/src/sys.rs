@@ -173,6 +173,32 @@ impl Drop for Map {
     }
 }
 
+/// Writes `data` followed by memory that is not there, `len` bytes in all, at `off` of the file: the
+/// kernel's copy ends at the hole. Returns the bytes that were written. The length of `data` is a
+/// multiple of the page size; it may be 0.
+pub fn write_into_the_void(file: &File, data: &[u8], len: usize, off: u64) -> Result<usize> {
+    use rustix::mm::{madvise, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
+    assert!(data.len() < len && data.len() % 4096 == 0);
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new map at an address of the kernel's choice.
+    let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, prot, MapFlags::PRIVATE)? };
+    // One touch must not populate more than a page.
+    // SAFETY: the map is ours.
+    unsafe { madvise(base, len, Advice::LinuxNoHugepage)? };
+    // SAFETY: the map has at least `data.len()` bytes.
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), base.cast(), data.len()) };
+    // SAFETY: the end of our map, to which no reference exists.
+    unsafe { munmap(base.byte_add(data.len()), len - data.len())? };
+    // SAFETY: bad addresses make the call fail or end early, they harm nobody.
+    let n = unsafe { libc::pwrite(file.as_raw_fd(), base, len, off as libc::off_t) };
+    let result = usize::try_from(n).map_err(|_| last());
+    if !data.is_empty() {
+        // SAFETY: the rest of our map.
+        unsafe { munmap(base, data.len())? };
+    }
+    result
+}
+
 /// Memory aligned for direct I/O.
 pub struct Aligned {
     base: NonNull<u8>,

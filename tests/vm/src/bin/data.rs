@@ -10,7 +10,9 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
 use calf_vmlib::rng::Rng;
-use calf_vmlib::sys::{Aio, Aligned, Dir, Map, FIEMAP_DELALLOC, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
+use calf_vmlib::sys::{
+    write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC, FIEMAP_SHARED, FIEMAP_UNWRITTEN,
+};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -792,6 +794,54 @@ fn parallel_writers(env: &Env) -> Result {
     })
 }
 
+/// A write whose buffer ends early takes back exactly the reservations that it made (C-PUNCH-RANGE,
+/// C-PUNCH-NOTRUNC): what a map has made dirty meanwhile stays.
+fn short_writes(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        f.set_len(4 * MIB)?;
+        f.sync_all()?;
+        let nothing_left = |what: &str| -> Result {
+            f.sync_all()?;
+            for name in ["delalloc_reserved", "reserved", "claimed"] {
+                let n = observe::counters(&m.bdev()).get(name).copied();
+                ensure_eq!(n.unwrap_or(0), 0, "{what}: {name}");
+            }
+            Ok(())
+        };
+        let data = patterned(1, 0, 65536);
+
+        let n = write_into_the_void(&f, &data, MIB as usize, 0).ctx("into a hole")?;
+        ensure_eq!(n, data.len(), "bytes written into a hole");
+        nothing_left("into a hole")?;
+        ensure_eq!(f.metadata()?.blocks() * 512, 65536, "space taken");
+
+        let map = Map::new(&f, 0, 4 * MIB as usize)?;
+        map.write(3 * MIB as usize, b"M");
+        let at = 3 * MIB - 65536 - 4096;
+        let n = write_into_the_void(&f, &data, MIB as usize, at).ctx("before a store")?;
+        ensure_eq!(n, data.len(), "bytes written before a store");
+        nothing_left("before a store")?;
+        drop(map);
+
+        let r = write_into_the_void(&f, &[], 4096, 2 * MIB);
+        ensure_eq!(r, Err(Errno::FAULT), "nothing but a bad buffer");
+        nothing_left("a bad buffer")?;
+
+        let end = 8 * MIB + 5;
+        let n = write_into_the_void(&f, &data, MIB as usize, end).ctx("past the end")?;
+        ensure_eq!(f.metadata()?.len(), end + n as u64, "size");
+        nothing_left("past the end")?;
+
+        m.sync()?;
+        drop_caches()?;
+        check_pattern(&f, 1, 0, 65536)?;
+        check_zero(&f, 65536, at - 65536)?;
+        ensure_eq!(read_at(&f, 3 * MIB, 1)?, b"M", "the store");
+        check_zero(&f, 4 * MIB, end - 4 * MIB)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -818,6 +868,7 @@ fn main() -> ExitCode {
             seek_and_fiemap,
             random_model,
             parallel_writers,
+            short_writes,
         ],
         |_| {},
     )
