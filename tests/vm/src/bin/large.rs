@@ -71,7 +71,7 @@ impl Pace {
             us(*first),
             us(*last),
         ));
-        // The very first part also pays for cold code; take the better of the first two.
+        // The very first operations run before writeback has begun: take the slower of two parts.
         let base = self.parts.iter().take(2).copied().fold(f64::MAX, f64::max);
         ensure!(
             *last < base * GROWTH,
