@@ -13,17 +13,12 @@ pub enum Repair {
     None,
 }
 
-/// Takes one line.
-type Sink = Box<dyn FnMut(&str)>;
-
 /// The findings so far.
 pub struct Report {
-    /// Takes the lines; [`None`] drops them.
-    out: Option<Sink>,
+    out: Box<dyn FnMut(&str)>,
     left: u64,
     repairable: u64,
     lasting: u64,
-    notes: u64,
 }
 
 /// Lines printed at most.
@@ -33,20 +28,18 @@ impl Report {
     /// Findings go to `out`, up to [`LINES`] of them.
     pub fn new(out: impl FnMut(&str) + 'static) -> Self {
         Self {
-            out: Some(Box::new(out)),
+            out: Box::new(out),
             left: LINES,
             repairable: 0,
             lasting: 0,
-            notes: 0,
         }
     }
 
     fn line(&mut self, text: &str) {
-        let Some(out) = &mut self.out else { return };
         match self.left {
             0 => return,
-            1 => out("more findings are counted, but not shown"),
-            _ => out(text),
+            1 => (self.out)("more findings are counted, but not shown"),
+            _ => (self.out)(text),
         }
         self.left = self.left.saturating_sub(1);
     }
@@ -68,10 +61,7 @@ impl Report {
 
     /// Something the user should know, but nothing is wrong.
     pub fn note(&mut self, text: fmt::Arguments<'_>) {
-        self.notes = self.notes.saturating_add(1);
-        if let Some(out) = &mut self.out {
-            out(&format!("note: {text}"));
-        }
+        (self.out)(&format!("note: {text}"));
     }
 
     /// Findings that `-y` repairs.
