@@ -28,7 +28,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test shell gdb deps kernel preflight modules modules_install clean rust-analyzer fmt fmtcheck \
+.PHONY: help run test crash shell gdb deps kernel preflight modules modules_install clean rust-analyzer fmt fmtcheck \
 	clippy check-layers
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo '                        REPRO=NAME[,NAME] only these'
 	@echo '  make test             host tests and VM tests; the last line is the sum'
 	@echo '                        T=NAME[,NAME] only these VM tests'
+	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo
@@ -58,6 +59,9 @@ run:
 
 test:
 	+@scripts/test.sh
+
+crash:
+	+@scripts/crash.sh
 
 shell:
 	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)
@@ -92,7 +96,7 @@ fmt:
 	$(rustbin)/rustfmt --edition 2021 $(rustfiles)
 
 fmtcheck:
-	@$(rustbin)/rustfmt --edition 2021 --check $(rustfiles)
+	@$(rustbin)/rustfmt --edition 2021 --check --color never $(rustfiles)
 
 clippy: preflight
 	scripts/clippy.sh

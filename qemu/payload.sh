@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # payload.sh IMAGE [release=FILE.ko] [lab=FILE.ko] [FOLDER...]
 # Builds the small read-only disk that carries all that changes from run to run: init, the modules, and
-# the content of the folders (with bin/ and tests/ in them). Takes about a second.
+# bin/ and tests/ of the folders. Takes about a second.
 . "$(dirname "$0")/../scripts/lib.sh"
 
 out=$1
@@ -15,7 +15,7 @@ for a in "$@"; do
 	case $a in
 	release=*) cp "${a#*=}" "$tmp/calf.ko" ;;
 	lab=*) cp "${a#*=}" "$tmp/lab/calf.ko" ;;
-	*) cp -a "$a/." "$tmp/" ;;
+	*) cp -a "$a/bin" "$a/tests" "$tmp/" ;;
 	esac
 done
 for f in "$CALF_ROOT"/tests/runner/*.sh; do

@@ -95,5 +95,6 @@ read -r ok notok < <(tail -n 1 "$LOG/vm.log" | grep -E '^[0-9]+ [0-9]+$' || echo
 passed=$((passed + ok))
 failed=$((failed + notok))
 [ "$notok" = 0 ] || bad+=("vm tests ($notok points, log: $LOG/vm.log)")
+[ -n "${T:-}" ] || step "crash test" env KILLS="${KILLS:-3}" scripts/crash.sh --built
 trap - EXIT
 finish

@@ -50,10 +50,22 @@ build_tools() {
 	done
 	export CARGO_TARGET_DIR=$CALF_CACHE/target-tests
 	quietly "$BUILD/log/tests.log" "test programs" "$CALF_ROOT/tests/payload.sh" "$stage.tmp" || exit 2
+	mkdir -p "$stage.tmp/host"
+	p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/calf-crash 2>/dev/null | head -n 1 || true)
+	[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$stage.tmp/host/"
 	unset CARGO_TARGET_DIR
 	exec {CALF_LOCK_FD}>&-
 	rm -rf "$stage"
 	mv "$stage.tmp" "$stage"
+}
+
+# built: a script that called prepare has just built everything; only sets the variables.
+built() {
+	KDIR=$("$CALF_ROOT/scripts/kernel.sh" --path) || die "no kernel: make kernel"
+	export KDIR
+	KERNEL=$KDIR/arch/x86/boot/bzImage
+	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
+	ROOTIMG=$("$CALF_ROOT/qemu/image.sh" --path) || die "no image: make run"
 }
 
 # make_payload VARIANT...: the payload disk with these modules.
@@ -61,6 +73,7 @@ make_payload() {
 	local v args=()
 	for v in "$@"; do args+=("$v=$(module_path "$v")"); done
 	"$CALF_ROOT/qemu/payload.sh" "$BUILD/payload.img" "${args[@]}" "$BUILD/stage" || exit 2
+	rm -rf "$BUILD/payload.img.dir"
 	say "payload: built"
 }
 
@@ -79,7 +92,7 @@ prepare() {
 vm_command() {
 	local d=$BUILD/vm/$1
 	mkdir -p "$d"
-	rm -f "$d"/{test,scratch}.img
+	rm -f "$d"/{test,scratch,crash}.img
 	truncate -s "${CALF_DISK_SIZE:-2G}" "$d/test.img" "$d/scratch.img"
 	VMDIR=$d
 	# shellcheck disable=SC2034
