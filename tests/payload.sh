@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # payload.sh DEST: builds the test programs and puts them into DEST/tests (programs, scripts and
-# the list of tests) and DEST/bin (fsx, pjdfstest).
+# the list of tests), DEST/host (the driver of the crash test) and DEST/bin (fsx, pjdfstest).
 set -eu
 dest=${1:?usage: payload.sh DEST}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,6 +22,9 @@ for p in "$here"/vm/src/bin/*.rs; do
     cp "$out/$name" "$dest/tests/$name"
 done
 cp "$out/calf-repro" "$out/crash" "$dest/tests/"
+# What runs on the host.
+mkdir -p "$dest/host"
+cp "$out/calf-crash" "$dest/host/"
 for p in "$here"/vm/*.sh; do
     cp "$p" "$dest/tests/$(basename "$p" .sh)"
 done
