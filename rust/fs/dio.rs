@@ -120,9 +120,12 @@ pub(crate) fn write(
     } else {
         DioFlags::OVERWRITE_ONLY
     };
+    let count = from.count();
     let mut result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags);
     if result == Err(ENOSPC) && !nowait {
-        // Reservations are worst cases. Writing dirty data gives back what was not needed.
+        // Reservations are worst cases. Writing dirty data gives back what was not needed. The core
+        // has moved on in memory, but not in the file.
+        from.revert(count.saturating_sub(from.count()));
         inode.write_and_wait(0, u64::MAX)?;
         inode.sb().start_writeback();
         result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags);

@@ -204,6 +204,12 @@ impl IovIter<'_> {
         self.ptr
     }
 
+    /// Goes back by `n` bytes, which have been consumed since it was made.
+    pub fn revert(&mut self, n: usize) {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { bindings::iov_iter_revert(self.ptr, n) }
+    }
+
     /// Bytes left.
     pub fn count(&self) -> usize {
         // SAFETY: Valid by the requirements of `from_raw`.
