@@ -10,21 +10,23 @@ mod namei;
 mod super_ops;
 mod symlink;
 
-use crate::fs::Inode;
+use crate::fs::{Calf, Inode};
+use crate::kapi::fs::InodeTables;
 
-/// Gives an inode that is being set up the tables of its type.
-pub(crate) fn set_inode_ops(inode: &Inode) {
-    if inode.is_dir() {
-        namei::DIR_IOPS.install(inode);
-        dir::DIR_FOPS.install(inode);
-    } else if inode.is_lnk() {
-        symlink::SYMLINK_IOPS.install(inode);
-    } else if inode.is_reg() {
-        inode::FILE_IOPS.install(inode);
-        file::FILE_FOPS.install(inode);
-        aspace::FILE_AOPS.install(inode);
-    } else {
-        // `init_special_inode` has set the file operations.
-        inode::SPECIAL_IOPS.install(inode);
+impl InodeTables for Calf {
+    fn install(inode: &Inode) {
+        if inode.is_dir() {
+            namei::DIR_IOPS.install(inode);
+            dir::DIR_FOPS.install(inode);
+        } else if inode.is_lnk() {
+            symlink::SYMLINK_IOPS.install(inode);
+        } else if inode.is_reg() {
+            inode::FILE_IOPS.install(inode);
+            file::FILE_FOPS.install(inode);
+            aspace::FILE_AOPS.install(inode);
+        } else {
+            // `init_special_inode` has set the file operations.
+            inode::SPECIAL_IOPS.install(inode);
+        }
     }
 }

@@ -24,6 +24,8 @@ impl From<NoMem> for kernel::error::Error {
 /// are inside a NOFS scope (D1), so reclaim never enters the filesystem.
 pub struct FVec<T>(KVVec<T>);
 
+// The same methods as on the host, whether the kernel side needs each or not.
+#[allow(dead_code)]
 impl<T> FVec<T> {
     /// An empty vector without memory.
     pub const fn new() -> Self {

@@ -24,7 +24,7 @@ const HEIGHT: u8 = 7;
 
 /// One edit (insert, remove, replace) of one tree.
 const fn edit() -> Credits {
-    let nodes = edit_nodes(HEIGHT) as u32;
+    let nodes = edit_nodes(HEIGHT);
     let height = HEIGHT as u32 + 1;
     Credits {
         // Every new or freed node may lie in another group: bitmap and descriptor.

@@ -40,7 +40,8 @@ impl fmt::Debug for Report {
 /// The directory of one mount.
 pub(crate) struct DebugDir {
     _counters: Option<Pin<KBox<File<Report>>>>,
-    dir: Option<Dir>,
+    // Removed from debugfs when dropped, after the file in it.
+    _dir: Option<Dir>,
 }
 
 impl DebugDir {
@@ -56,13 +57,7 @@ impl DebugDir {
             .and_then(|d| KBox::pin_init(d.read_only_file(c"counters", report), GFP_KERNEL).ok());
         Self {
             _counters: file,
-            dir,
+            _dir: dir,
         }
-    }
-
-    /// The directory, for more files; `None` without debugfs.
-    #[cfg_attr(not(calf_lab), expect(dead_code))]
-    pub(crate) fn dir(&self) -> Option<&Dir> {
-        self.dir.as_ref()
     }
 }

@@ -263,15 +263,6 @@ impl ExtLock {
         }
     }
 
-    /// An exclusive hold if it is to be had at once (U2).
-    pub(crate) fn try_write(&self) -> Option<ExtWrite<'_>> {
-        let nofs = NofsScope::enter();
-        Some(ExtWrite {
-            guard: self.sem.try_write()?,
-            _nofs: nofs,
-        })
-    }
-
     /// Waits for an exclusive hold when the caller has `nth` (at most 7) extent locks already. The
     /// order is that of the addresses (D6).
     pub(super) fn write_nth(&self, nth: u8) -> ExtWrite<'_> {
@@ -280,21 +271,6 @@ impl ExtLock {
             guard: self.sem.write_nested(nth),
             _nofs: nofs,
         }
-    }
-}
-
-/// Takes the extent locks of two different inodes in address order (D6); the guards come back in
-/// the order of the arguments.
-pub(crate) fn write_pair<'a>(a: &'a Inode, b: &'a Inode) -> (ExtWrite<'a>, ExtWrite<'a>) {
-    debug_assert!(!core::ptr::eq(a, b));
-    if core::ptr::from_ref(a).addr() < core::ptr::from_ref(b).addr() {
-        let first = a.data().ext.write();
-        let second = b.data().ext.write_nth(1);
-        (first, second)
-    } else {
-        let first = b.data().ext.write();
-        let second = a.data().ext.write_nth(1);
-        (second, first)
     }
 }
 

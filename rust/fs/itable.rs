@@ -11,6 +11,7 @@ use crate::algo::btree::Tree;
 use crate::format::inode::InodeRecord;
 use crate::format::types::{Ino, Kind};
 use crate::kapi::dentry::Negative;
+use crate::kapi::fs::InodeTables;
 use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
 use crate::kapi::idmap::Idmap;
 use crate::kapi::inode::Times;
@@ -109,7 +110,7 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
     let tid = sb.journal().last_tid();
     data.stamp_sync(tid);
     data.stamp_datasync(tid);
-    crate::ops::set_inode_ops(inode);
+    Calf::install(inode);
     Ok(())
 }
 
@@ -152,7 +153,7 @@ pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> 
     let mut ext = InodeExt::empty(tree_kind(inode));
     ext.btime = inode.times().ctime;
     *inode.data().ext.write() = ext;
-    crate::ops::set_inode_ops(inode);
+    Calf::install(inode);
     Ok(NewInode(nascent))
 }
 

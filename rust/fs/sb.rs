@@ -251,11 +251,6 @@ impl Sb {
         &self.dev
     }
 
-    /// Device name for messages.
-    pub(crate) fn name(&self) -> Name {
-        self.name
-    }
-
     /// Mount options.
     pub(crate) fn opts(&self) -> &MountOpts {
         &self.opts
@@ -305,11 +300,6 @@ impl Sb {
     /// Event counters and gauges.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// The mount's directory in debugfs.
-    pub(crate) fn debug(&self) -> &DebugDir {
-        &self.debug
     }
 
     /// Is the filesystem mounted for writing, and not marked clean?

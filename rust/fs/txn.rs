@@ -69,11 +69,6 @@ impl<'a> MetaSpace<'a> {
     pub(crate) fn adopt(sb: &'a Sb, n: u64) -> Self {
         Self { sb, left: n }
     }
-
-    /// Gives what is left to the caller.
-    pub(crate) fn into_reserved(mut self) -> u64 {
-        core::mem::take(&mut self.left)
-    }
 }
 
 impl Drop for MetaSpace<'_> {
@@ -192,11 +187,6 @@ impl<'a> Trans<'a> {
     /// The id of the transaction.
     pub(crate) fn tid(&self) -> Tid {
         self.handle.tid()
-    }
-
-    /// Commit as soon as the handle stops, for synchronous operations.
-    pub(crate) fn set_sync(&self) {
-        self.handle.set_sync();
     }
 
     /// Do the credits last for another step that needs `need` (B1)?

@@ -20,3 +20,12 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// Initialiser of the data of a new in-core inode; runs in `alloc_inode`.
     fn init_inode_data() -> impl PinInit<Self::InodeData, Error>;
 }
+
+/// Gives inodes their operation tables.
+///
+/// Apart from [`FileSystem`] so that the layer with the tables can implement it: the layer that makes
+/// inodes calls it without naming the one above.
+pub trait InodeTables: FileSystem {
+    /// Gives an inode that is being set up the tables of its type.
+    fn install(inode: &super::Inode<Self>);
+}

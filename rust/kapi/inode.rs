@@ -322,6 +322,8 @@ macro_rules! inode_guard {
 
         impl<T: FileSystem> $name<'_, T> {
             /// The inode that is locked.
+            // Not every kind of guard is asked.
+            #[allow(dead_code)]
             pub fn inode(&self) -> &Inode<T> {
                 self.0
             }

@@ -27,6 +27,9 @@ use super::idmap::Idmap;
 use super::inode::Inode;
 use crate::bindings;
 
+/// `renameat2`: the target must not exist.
+pub const RENAME_NOREPLACE: u32 = bindings::RENAME_NOREPLACE;
+
 /// Which extents `FS_IOC_FIEMAP` asks for, and where they go (`struct fiemap_extent_info`).
 #[repr(transparent)]
 pub struct FiemapInfo(Opaque<bindings::fiemap_extent_info>);

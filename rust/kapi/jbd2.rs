@@ -153,12 +153,6 @@ impl Journal {
         })
     }
 
-    /// Most blocks that one handle may ask for.
-    pub fn max_handle_credits(&self) -> u32 {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::calf_jbd2_max_txn_buffers(self.as_ptr()) as u32 }
-    }
-
     /// Is the journal dead?
     pub fn is_aborted(&self) -> bool {
         // SAFETY: By the type invariant.
@@ -272,11 +266,6 @@ impl<'j> Handle<'j> {
         self.ptr.as_ptr()
     }
 
-    /// The journal.
-    pub fn journal(&self) -> &'j Journal {
-        self.journal
-    }
-
     /// The transaction this handle belongs to.
     pub fn tid(&self) -> Tid {
         // SAFETY: By the type invariant.
@@ -293,12 +282,6 @@ impl<'j> Handle<'j> {
     pub fn revokes(&self) -> u32 {
         // SAFETY: By the type invariant.
         unsafe { bindings::calf_jbd2_handle_revokes(self.as_ptr()) }.max(0) as u32
-    }
-
-    /// Asks for a synchronous commit when the handle stops.
-    pub fn set_sync(&self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::calf_jbd2_handle_sync(self.as_ptr()) }
     }
 
     /// Announces a change of a block that exists. May sleep for journal or home I/O (S3).
@@ -394,10 +377,5 @@ impl JournaledBuffer {
             pr_err!("journal refuses block {}: {}\n", self.bh.block(), ret);
             handle.journal.abort(EIO);
         }
-    }
-
-    /// Gives the buffer back, e.g. to free the block.
-    pub fn into_buffer(self) -> BufferHead {
-        self.bh
     }
 }

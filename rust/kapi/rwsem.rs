@@ -89,18 +89,6 @@ impl<T> RwSem<T> {
             _task: NotThreadSafe,
         }
     }
-
-    /// Exclusive access if it is to be had at once.
-    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
-        // SAFETY: Initialised by the type invariant.
-        if unsafe { bindings::down_write_trylock(self.sem.get()) } == 0 {
-            return None;
-        }
-        Some(WriteGuard {
-            lock: self,
-            _task: NotThreadSafe,
-        })
-    }
 }
 
 /// Shared access to the data of a [`RwSem`].

@@ -7,6 +7,8 @@ macro_rules! switches {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $contract:literal;)*) => {
         /// A bug that can be brought back.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        // The names are those of the operations; the first switches are all of one.
+        #[allow(clippy::enum_variant_names)]
         pub(crate) enum Switch {
             $($(#[$doc])* $variant,)*
         }

@@ -4,7 +4,6 @@
 //!
 //! Inodes are got and dropped here, outside every handle (D2).
 
-use kernel::bindings::RENAME_NOREPLACE;
 use kernel::error::code::{EINVAL, ENAMETOOLONG, ENOENT};
 use kernel::error::Result;
 use kernel::prelude::vtable;
@@ -18,7 +17,7 @@ use crate::fs::itable::{iget, new_inode};
 use crate::fs::{Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Unhashed};
-use crate::kapi::inode_ops::{InodeOperations, InodeOps};
+use crate::kapi::inode_ops::{InodeOperations, InodeOps, RENAME_NOREPLACE};
 use crate::kapi::jbd2::Tid;
 use crate::kapi::Idmap;
 

@@ -148,6 +148,7 @@ pub enum WriteMap<N> {
     },
     /// Anything a bug switch likes to say.
     #[cfg(calf_lab)]
+    #[allow(dead_code)] // No switch of a write or zeroing yet.
     Lab(LabMap),
 }
 
@@ -181,6 +182,7 @@ pub enum ZeroMap<N> {
     },
     /// Anything a bug switch likes to say.
     #[cfg(calf_lab)]
+    #[allow(dead_code)] // No switch of a write or zeroing yet.
     Lab(LabMap),
 }
 
