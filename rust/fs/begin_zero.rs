@@ -74,7 +74,7 @@ fn begin_locked(
                 return Ok(ZeroMap::InPlace(source));
             }
             Ok(ZeroMap::StagedOver {
-                to: Reservation::New(reserve::reserve_range(sb, inode, ext, at, e.end())?),
+                to: Reservation::New(reserve::reserve_to_zero(sb, inode, ext, at, e.end())?),
                 source,
             })
         }

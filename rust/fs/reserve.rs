@@ -86,8 +86,8 @@ fn top_up(sb: &Sb, ext: &mut InodeExt) {
 
 /// Stages all of `pieces`, or nothing. The extent lock is held exclusively; does not wait for
 /// space: the caller retries outside of all locks ([`Sb::retry_enospc`], B4).
-/// Errors: `ENOSPC`, `EIO` after a shutdown.
-fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result {
+/// With `pool` the blocks may come from the pool. Errors: `ENOSPC`, `EIO` after a shutdown.
+fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece], pool: bool) -> Result {
     sb.check_shutdown()?;
     let mut blocks = 0u64;
     for p in pieces {
@@ -103,6 +103,8 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece]) -> Result
     // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
     let promised = if blocks == 0 {
         sb.space().reserve_for_conversion(meta)
+    } else if pool {
+        sb.space().reserve_from_pool(blocks.saturating_add(meta))
     } else {
         sb.space().reserve(blocks.saturating_add(meta))
     };
@@ -133,8 +135,32 @@ pub(crate) fn reserve_range(
         end,
         convert: false,
     };
-    stage(sb, inode, ext, &[piece])?;
+    stage(sb, inode, ext, &[piece], false)?;
     Ok(ReservedToken { span })
+}
+
+/// [`reserve_range`] for zeroing, which truncate and hole punching need at their edges: a single
+/// block may come from the pool, or space could not be freed on a full filesystem (B2c).
+pub(crate) fn reserve_to_zero(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    start: u64,
+    end: u64,
+) -> Result<ReservedToken> {
+    match reserve_range(sb, inode, ext, start, end) {
+        Err(ENOSPC) if end.saturating_sub(start) == 1 => {
+            let span = map::span(sb, start, end)?;
+            let piece = Piece {
+                start,
+                end,
+                convert: false,
+            };
+            stage(sb, inode, ext, &[piece], true)?;
+            Ok(ReservedToken { span })
+        }
+        other => other,
+    }
 }
 
 /// Reserves what the conversion of the preallocated blocks `[start, end)` needs. As [`stage`].
@@ -151,7 +177,7 @@ pub(crate) fn reserve_convert(
         end,
         convert: true,
     };
-    stage(sb, inode, ext, &[piece])
+    stage(sb, inode, ext, &[piece], false)
 }
 
 /// Makes certain that all of blocks `[start, end)` can be written, or changes nothing (C6).
@@ -186,7 +212,7 @@ pub(crate) fn reserve_all(
         return Ok(());
     }
     ext.staging.make_room(pieces.len().saturating_mul(2))?;
-    stage(sb, inode, ext, &pieces)
+    stage(sb, inode, ext, &pieces, false)
 }
 
 /// Chooses blocks for the reserved block `fblk` and as many that follow it below `end` as lie
