@@ -26,7 +26,7 @@ cp "$out/calf-repro" "$out/crash" "$dest/tests/"
 mkdir -p "$dest/host"
 cp "$out/calf-crash" "$dest/host/"
 for p in "$here"/vm/*.sh; do
-    cp "$p" "$dest/tests/$(basename "$p" .sh)"
+    install -m 755 "$p" "$dest/tests/$(basename "$p" .sh)"
 done
 cp "$here/vm/list" "$dest/tests/list"
 cp "$("$here/tool.sh" fsx 0.3.2)" "$("$here/tool.sh" pjdfstest 0.2.2)" "$dest/bin/"
