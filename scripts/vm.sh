@@ -50,9 +50,6 @@ build_tools() {
 	done
 	export CARGO_TARGET_DIR=$CALF_CACHE/target-tests
 	quietly "$BUILD/log/tests.log" "test programs" "$CALF_ROOT/tests/payload.sh" "$stage.tmp" || exit 2
-	mkdir -p "$stage.tmp/host"
-	p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/calf-crash 2>/dev/null | head -n 1 || true)
-	[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$stage.tmp/host/"
 	unset CARGO_TARGET_DIR
 	exec {CALF_LOCK_FD}>&-
 	rm -rf "$stage"

@@ -8,9 +8,9 @@
 use super::begin_unshare::UNSHARE;
 use super::begin_write::WRITE_OPS;
 use super::begin_zero::ZERO;
-use super::credits::Credits;
 use super::extents::{self, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE};
 use super::inode::{Inode, MAY_SHARE};
+use super::itable;
 use super::map::{self, Old};
 use super::reserve;
 use super::sb::Sb;
@@ -66,7 +66,7 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
 }
 
 /// Writes back the pages around bytes `[pos, end)` and takes them out of the page cache.
-fn flush_unmap(inode: &Inode, pos: u64, end: u64) -> Result {
+pub(crate) fn flush_unmap(inode: &Inode, pos: u64, end: u64) -> Result {
     let start = pos & !(PAGE - 1);
     let last = end.div_ceil(PAGE).saturating_mul(PAGE) - 1;
     inode.write_and_wait(start, last)?;
@@ -226,13 +226,8 @@ fn forget_sharing(inode: &Inode) -> Result {
         }
         cond_resched();
     }
-    let mut trans = Trans::start(sb, Credits::RECORD, MetaSpace::adopt(sb, 0))?;
-    let mut ext = inode.data().ext.write();
-    let joined = trans.join_inode(inode)?;
-    ext.flags &= !MAY_SHARE;
-    inode.data().bump_data_seq();
-    trans.log_inode(joined, ext.record(inode));
-    trans.apply();
-    drop(ext);
-    trans.stop()
+    itable::change_record(inode, |ext| {
+        ext.flags &= !MAY_SHARE;
+        inode.data().bump_data_seq();
+    })
 }

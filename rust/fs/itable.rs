@@ -157,6 +157,21 @@ pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> 
     Ok(NewInode(nascent))
 }
 
+/// Changes what the extent lock guards, and logs it with the record in a transaction of its own.
+///
+/// For changes that need no tree edit. `change` cannot fail and runs when nothing else can (C5).
+pub(crate) fn change_record(inode: &Inode, change: impl FnOnce(&mut InodeExt)) -> Result {
+    let sb = inode.sb().data();
+    let mut trans = Trans::start(sb, Credits::RECORD, MetaSpace::adopt(sb, 0))?;
+    let mut ext = inode.data().ext.write();
+    let joined = trans.join_inode(inode)?;
+    change(&mut ext);
+    trans.log_inode(joined, ext.record(inode));
+    trans.apply();
+    drop(ext);
+    trans.stop()
+}
+
 /// Logs the record of `inode` in a transaction of its own (D3: `dirty_inode` only marks).
 pub(crate) fn log_inode(inode: &Inode) -> Result {
     let sb = inode.sb().data();

@@ -20,7 +20,9 @@ use super::begin_zero::ZERO;
 use super::credits::Credits;
 use super::ext_set::ExtSet;
 use super::extents::{self, drop_blocks, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE};
+use super::fallocate::flush_unmap;
 use super::inode::{Inode, MAY_SHARE};
+use super::itable;
 use super::map::{self, Old};
 use super::reserve;
 use super::sb::Sb;
@@ -36,9 +38,6 @@ use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
 use crate::kapi::remap::{remap_prep, RemapLocks, REMAP_FILE_CAN_SHORTEN, REMAP_FILE_DEDUP};
 use kernel::error::code::{EINTR, EINVAL};
 use kernel::prelude::*;
-
-/// Whole pages around a byte range: what must leave the page cache with it.
-const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
 
 /// `remap_file_range`: makes `[dst_pos, dst_pos + len)` of `dst` share the blocks of `src`.
 ///
@@ -107,10 +106,7 @@ impl Remap<'_> {
         if pos > size {
             zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
         }
-        let start = pos & !(PAGE - 1);
-        let end = pos.saturating_add(len).div_ceil(PAGE).saturating_mul(PAGE) - 1;
-        self.to.write_and_wait(start, end)?;
-        self.to.truncate_pagecache_range(start, end);
+        flush_unmap(self.to, pos, pos.saturating_add(len))?;
         reserve::staging_drop(self.to, self.dst, self.dst.saturating_add(self.blocks));
         Ok(())
     }
@@ -285,17 +281,12 @@ impl Remap<'_> {
         if self.to.data().ext.read().disk_size >= size {
             return Ok(());
         }
-        let mut trans = Trans::start(self.sb, Credits::RECORD, MetaSpace::adopt(self.sb, 0))?;
-        let mut ext = self.to.data().ext.write();
-        let joined = trans.join_inode(self.to)?;
-        ext.disk_size = size;
-        if size > self.to.size() {
-            self.to.set_size(size);
-        }
-        trans.log_inode(joined, ext.record(self.to));
-        trans.apply();
-        drop(ext);
-        trans.stop()
+        itable::change_record(self.to, |ext| {
+            ext.disk_size = size;
+            if size > self.to.size() {
+                self.to.set_size(size);
+            }
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::credits::{Credits, EDIT_SPACE};
 use super::inode::Inode;
 use super::orphan::{self, OrphanKind};
 use super::txn::{MetaSpace, Trans};
-use super::{extents, reserve};
+use super::{extents, itable, reserve};
 use crate::format::types::Ino;
 use crate::kapi::iomap::{truncate_page, zero_range, InvalidateHeld};
 use kernel::prelude::*;
@@ -60,15 +60,7 @@ pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
 
 /// Logs the larger size.
 fn extend(inode: &Inode, new: u64) -> Result {
-    let sb = inode.sb().data();
-    let mut trans = Trans::start(sb, Credits::RECORD, MetaSpace::adopt(sb, 0))?;
-    let mut ext = inode.data().ext.write();
-    let joined = trans.join_inode(inode)?;
-    ext.disk_size = ext.disk_size.max(new);
-    trans.log_inode(joined, ext.record(inode));
-    trans.apply();
-    drop(ext);
-    trans.stop()
+    itable::change_record(inode, |ext| ext.disk_size = ext.disk_size.max(new))
 }
 
 /// Logs the smaller size and frees what is past it. The page cache is cut already.
