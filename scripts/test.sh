@@ -73,6 +73,7 @@ if [ -z "${T:-}" ]; then
 	step "script syntax" syntax
 	step "formatting" make --no-print-directory fmtcheck
 	step "layers" scripts/check-layers.sh
+	step "docs/rules.md is current" scripts/rules.py --check
 	step "preflight" scripts/test-preflight.sh
 	step "cargo test tools" cargo_test tools
 	step "cargo test tests" cargo_test tests
