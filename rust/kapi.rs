@@ -8,6 +8,7 @@ pub(crate) mod address_space;
 pub(crate) mod attr;
 pub(crate) mod block_dev;
 pub(crate) mod buffer_head;
+pub(crate) mod capability;
 pub(crate) mod debugfs;
 pub(crate) mod dentry;
 pub(crate) mod dir_ops;

@@ -6,6 +6,7 @@ mod aspace;
 mod dir;
 mod file;
 mod inode;
+mod ioctl;
 mod namei;
 mod super_ops;
 mod symlink;

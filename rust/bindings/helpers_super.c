@@ -74,6 +74,11 @@ void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 	super_set_uuid(sb, uuid, 16);
 }
 
+bool calf_capable_sys_admin(void)
+{
+	return capable(CAP_SYS_ADMIN);
+}
+
 bool calf_bdev_read_only(struct block_device *bdev)
 {
 	return bdev_read_only(bdev);

@@ -3,6 +3,7 @@
 #ifndef CALF_HELPERS_SUPER_H
 #define CALF_HELPERS_SUPER_H
 
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
@@ -31,6 +32,7 @@ bool calf_wbc_wait_for_inode(const struct writeback_control *wbc);
 void calf_sb_start_intwrite(struct super_block *sb);
 void calf_sb_end_intwrite(struct super_block *sb);
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid);
+bool calf_capable_sys_admin(void);
 bool calf_bdev_read_only(struct block_device *bdev);
 void calf_kstatfs_set_fsid(struct kstatfs *st, const u8 *uuid);
 

@@ -7,12 +7,14 @@
 use core::marker::PhantomData;
 
 use kernel::error::{from_result, Result, VTABLE_DEFAULT_ERROR};
-use kernel::ffi::{c_int, c_uint};
+use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
 use kernel::module::this_module;
 use kernel::prelude::{build_error, vtable};
+use kernel::uaccess::UserPtr;
 
 use super::fs::FileSystem;
 use super::inode::Inode;
+use super::kiocb::File;
 use crate::bindings;
 
 /// One call of `readdir`: where it stands and where the names go.
@@ -77,6 +79,12 @@ pub trait DirOperations: Sized {
 
     /// Makes the directory durable. No lock is held.
     fn fsync(_dir: &Inode<Self::FileSystem>, _datasync: bool) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// An ioctl that the VFS does not handle itself; see
+    /// [`FileOperations::ioctl`](super::file_ops::FileOperations::ioctl).
+    fn ioctl(_file: &File<Self::FileSystem>, _cmd: u32, _arg: UserPtr) -> Result<isize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
@@ -148,11 +156,30 @@ impl<O: DirOperations> DirOpsVTable<O> {
         from_result(|| O::fsync(dir, datasync != 0).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only: `file` is an open directory of `O::FileSystem`.
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: Valid for the call.
+        let file = unsafe { File::from_raw(file) };
+        from_result(|| O::ioctl(file, cmd, UserPtr::from_addr(arg)))
+    }
+
     const VTABLE: bindings::file_operations = bindings::file_operations {
         owner: this_module::<O::OwnerModule>().as_ptr(),
         llseek: Some(Self::llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
+        unlocked_ioctl: if O::HAS_IOCTL {
+            Some(Self::ioctl)
+        } else {
+            None
+        },
+        compat_ioctl: if O::HAS_IOCTL {
+            Some(Self::ioctl)
+        } else {
+            None
+        },
         fsync: if O::HAS_FSYNC {
             Some(Self::fsync)
         } else {

@@ -10,7 +10,9 @@ use super::kiocb::{File, IovIter, Kiocb, VmFault};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::error::{from_result, VTABLE_DEFAULT_ERROR};
+use kernel::ffi::{c_long, c_uint, c_ulong};
 use kernel::prelude::*;
+use kernel::uaccess::UserPtr;
 
 /// Origin of a seek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,12 @@ pub trait FileOperations: Sized + 'static {
         _len: u64,
         _flags: u32,
     ) -> Result<u64> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// An ioctl that the VFS does not handle itself; `arg` is what came from user space. No lock
+    /// is held. Errors: `ENOTTY` for a command that is not known.
+    fn ioctl(_file: &File<Self::Fs>, _cmd: u32, _arg: UserPtr) -> Result<isize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -179,6 +187,16 @@ impl<T: FileOperations> Table<T> {
 
     /// # Safety
     ///
+    /// Called by the VFS as `file_operations::unlocked_ioctl` of a file of `T::Fs`, or as
+    /// `compat_ioctl`: all arguments are pointers or numbers that mean the same in both.
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: Valid for the call.
+        let file = unsafe { File::from_raw(file) };
+        from_result(|| T::ioctl(file, cmd, UserPtr::from_addr(arg)))
+    }
+
+    /// # Safety
+    ///
     /// Called by the VFS as `file_operations::open` of a file of `T::Fs`.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The file is being opened, nobody else sees it.
@@ -228,6 +246,16 @@ impl<T: FileOperations> Table<T> {
         llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         write_iter: Some(Self::write_iter),
+        unlocked_ioctl: if T::HAS_IOCTL {
+            Some(Self::ioctl)
+        } else {
+            None
+        },
+        compat_ioctl: if T::HAS_IOCTL {
+            Some(Self::ioctl)
+        } else {
+            None
+        },
         fsync: Some(Self::fsync),
         open: Some(Self::open),
         release: if T::HAS_RELEASE {

@@ -79,6 +79,17 @@ impl<T: FileSystem> SuperBlock<T> {
         to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })
     }
 
+    /// Runs `f` with the filesystem frozen through its device: all data is written, the journal is
+    /// empty. Errors: those of the freeze; then `f` has not run. With no lock held.
+    pub fn while_frozen<R>(&self, f: impl FnOnce() -> R) -> Result<R> {
+        // SAFETY: The device is open while mounted.
+        to_result(unsafe { bindings::bdev_freeze(self.bdev()) })?;
+        let ret = f();
+        // SAFETY: Frozen above. A failure to thaw was logged by `unfreeze_fs` already.
+        unsafe { bindings::bdev_thaw(self.bdev()) };
+        Ok(ret)
+    }
+
     /// Holds a freeze off for work that no system call protects (`sb_start_intwrite`).
     ///
     /// Waits while frozen; not under a handle.

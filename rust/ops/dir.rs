@@ -4,10 +4,12 @@
 
 use kernel::error::Result;
 use kernel::prelude::vtable;
+use kernel::uaccess::UserPtr;
 
 use crate::algo::dir::Batch;
 use crate::fs::{self, Calf, Inode};
 use crate::kapi::dir_ops::{DirContext, DirOperations, DirOps};
+use crate::kapi::kiocb::File;
 
 /// File operations of directories.
 pub(super) const DIR_FOPS: DirOps<Calf> = DirOps::new::<Dir>();
@@ -46,5 +48,9 @@ impl DirOperations for Dir {
 
     fn fsync(dir: &Inode, datasync: bool) -> Result {
         fs::fsync::fsync_metadata(dir, datasync)
+    }
+
+    fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> {
+        super::ioctl::ioctl(file, cmd, arg)
     }
 }

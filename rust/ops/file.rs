@@ -14,6 +14,7 @@ use crate::kapi::iomap::{
 };
 use crate::kapi::kiocb::{File, IovIter, Kiocb, PagefaultScope, VmFault};
 use kernel::prelude::*;
+use kernel::uaccess::UserPtr;
 
 struct RegularFile;
 
@@ -78,6 +79,10 @@ impl FileOperations for RegularFile {
         flags: u32,
     ) -> Result<u64> {
         reflink::remap_file_range(src, src_pos, dst, dst_pos, len, flags)
+    }
+
+    fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> {
+        super::ioctl::ioctl(file, cmd, arg)
     }
 
     /// Lock order: mmap_lock, freeze protection, `invalidate_lock` shared, folio lock (in iomap).
