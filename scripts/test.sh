@@ -61,7 +61,7 @@ syntax() {
 	END
 }
 
-cargo_test() { CARGO_TARGET_DIR=$CALF_CACHE/target-$1-test cargo_in "$1" test --locked --quiet; }
+cargo_test() { CARGO_TARGET_DIR=$BUILD/target-$1 cargo_in "$1" test --locked --quiet; }
 
 clippy_module() {
 	make modules KDIR="$KDIR" MO="build/$KRELEASE-clippy" CLIPPY=1 W=e CALF_LAB=1 -j"$CALF_JOBS"

@@ -41,14 +41,14 @@ build_tools() {
 	lock cargo
 	rm -rf "$stage.tmp"
 	mkdir -p "$stage.tmp/bin" "$stage.tmp/tests"
-	export CARGO_TARGET_DIR=$CALF_CACHE/target-tools
+	export CARGO_TARGET_DIR=$BUILD/target-tools
 	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked || exit 2
 	for f in mkfs.calf fsck.calf calf-dump; do
 		# Cargo knows no dot in a program's name, and an explicit target adds a folder.
 		p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/{"$f","${f/./-}","${f/./_}"} 2>/dev/null | head -n 1 || true)
 		[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$stage.tmp/bin/$f"
 	done
-	export CARGO_TARGET_DIR=$CALF_CACHE/target-tests
+	export CARGO_TARGET_DIR=$BUILD/target-tests
 	quietly "$BUILD/log/tests.log" "test programs" "$CALF_ROOT/tests/payload.sh" "$stage.tmp" || exit 2
 	unset CARGO_TARGET_DIR
 	exec {CALF_LOCK_FD}>&-

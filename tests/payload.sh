@@ -5,12 +5,11 @@
 set -eu
 dest=${1:?usage: payload.sh DEST}
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${CALF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/calf}
 cargo=${CARGO:-/usr/bin/cargo}
 command -v "$cargo" >/dev/null 2>&1 || cargo=cargo
 rustc=${RUSTC:-/usr/bin/rustc}
 command -v "$rustc" >/dev/null 2>&1 || rustc=rustc
-target=${CARGO_TARGET_DIR:-$cache/target-tests}
+target=${CARGO_TARGET_DIR:-$here/../build/target-tests}
 triple=x86_64-unknown-linux-gnu
 
 (cd "$here" && env -u RUSTFLAGS RUSTC="$rustc" CARGO_TARGET_DIR="$target" \
