@@ -16,7 +16,9 @@ export CALF_T0 := $(or $(CALF_T0),$(shell date +%s))
 ifdef KDIR
 export KDIR
 endif
-kdir = $(or $(KDIR),$(shell scripts/kernel.sh --path 2>/dev/null))
+kdir = $(or $(KDIR),$(shell RUNNER=$(RUNNER) KERNEL_CONFIG=$(KERNEL_CONFIG) scripts/kernel.sh --path 2>/dev/null))
+# A User Mode Linux tree says so itself.
+arch = $(if $(shell grep -s '^CONFIG_UML=y' $(kdir)/include/config/auto.conf),ARCH=um)
 VARIANT := $(if $(filter 1,$(CALF_LAB)),lab,release)
 krelease = $(or $(shell cat $(kdir)/include/config/kernel.release 2>/dev/null),unknown)
 MO ?= build/$(krelease)-$(VARIANT)
@@ -24,11 +26,11 @@ MO ?= build/$(krelease)-$(VARIANT)
 # The Rust tools beside $(RUSTC), so that PATH does not matter.
 rustbin = $(patsubst %/,%,$(dir $(RUSTC)))
 kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)) LLVM=$(LLVM) RUSTC=$(RUSTC) \
-	BINDGEN=$(BINDGEN) CLIPPY_DRIVER=$(rustbin)/clippy-driver $(if $(filter 1,$(CALF_LAB)),CALF_LAB=1) \
+	BINDGEN=$(BINDGEN) $(arch) CLIPPY_DRIVER=$(rustbin)/clippy-driver $(if $(filter 1,$(CALF_LAB)),CALF_LAB=1) \
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash shell gdb deps kernel preflight modules modules_install clean rust-analyzer fmt fmtcheck \
+.PHONY: help run test crash compare shell gdb deps kernel preflight modules modules_install clean rust-analyzer fmt fmtcheck \
 	clippy check-layers
 
 help:
@@ -39,6 +41,7 @@ help:
 	@echo '  make test             host tests and VM tests; the last line is the sum'
 	@echo '                        T=NAME[,NAME] only these VM tests'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
+	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo
@@ -49,6 +52,9 @@ help:
 	@echo '  make fmt | fmtcheck | clippy | check-layers | rust-analyzer | clean'
 	@echo
 	@echo '  KDIR=            a built kernel 7.3 tree in place of the test kernel'
+	@echo '  RUNNER=          qemu; uml: the kernel as a program, several times faster where there is no KVM;'
+	@echo '                   auto: QEMU, but UML for long suites where there is no KVM (default: qemu)'
+	@echo '  KERNEL_CONFIG=full  a test kernel with XFS, btrfs and overlayfs as well (UML has them always)'
 	@echo '  KERNEL_TARBALL=  a linux-7.3.x tarball in place of the Debian source package'
 	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
 	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'
@@ -62,6 +68,9 @@ test:
 
 crash:
 	+@scripts/crash.sh
+
+compare:
+	+@scripts/compare-pjdfstest.sh
 
 shell:
 	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)
@@ -86,7 +95,7 @@ modules_install: preflight
 
 # The kernel's script describes the sources as they lie here, so no output folder.
 rust-analyzer: preflight
-	+$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) LLVM=$(LLVM) RUSTC=$(RUSTC) BINDGEN=$(BINDGEN) rust-analyzer
+	+$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) LLVM=$(LLVM) RUSTC=$(RUSTC) BINDGEN=$(BINDGEN) $(arch) rust-analyzer
 
 clean:
 	rm -rf build tools/target tests/target rust-project.json

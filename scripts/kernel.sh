@@ -8,13 +8,24 @@
 #
 # KDIR=            a kernel that is built already: nothing to do here
 # KERNEL_TARBALL=  a linux-7.3.x tarball to use in place of Debian's source package
+# RUNNER=uml       the kernel as a program (User Mode Linux)
+# KERNEL_CONFIG=full  with the filesystems that calf is compared with; UML always has them
 . "$(dirname "$0")/lib.sh"
 
 SERIES=$CALF_SERIES
 PACKAGE=linux-source-$SERIES
 SUITES=(trixie-backports forky sid)
-FRAGMENTS=("$CALF_ROOT/qemu/config/base.config" "$CALF_ROOT/qemu/config/x86.config")
 RECIPE=1 # count up when the way of building changes
+if [ "$RUNNER" = uml ]; then
+	ARCH=um FRAGMENTS=(base uml full) LOCALVERSION=-calf-uml IMAGE=linux
+elif [ "${KERNEL_CONFIG:-}" = full ]; then
+	ARCH=x86_64 FRAGMENTS=(base x86 full) LOCALVERSION=-calf-full IMAGE=bzImage
+else
+	# For the next hour: what the x86 kernel was before base.config grew, so that nobody waits for its build.
+	ARCH=x86_64 FRAGMENTS=(x86-now) LOCALVERSION= IMAGE=bzImage
+fi
+FRAGMENTS=("${FRAGMENTS[@]/#/$CALF_ROOT/qemu/config/}")
+FRAGMENTS=("${FRAGMENTS[@]/%/.config}")
 
 mode=${1:-build}
 if [ -n "${KDIR:-}" ]; then
@@ -32,7 +43,7 @@ fi
 
 key() {
 	{
-		echo "$RECIPE"
+		echo "$RECIPE${LOCALVERSION:+ $ARCH $LOCALVERSION}"
 		cat "$srcdir.stamp"
 		# Comments do not matter.
 		grep -hE '^(CONFIG_|# CONFIG_.* is not set)' "${FRAGMENTS[@]}"
@@ -90,13 +101,14 @@ fetch() {
 	rm -f "$priv/$PACKAGE.tar.xz" "$deb"
 }
 
-kmake() { make -C "$srcdir" O="$1" LLVM="$LLVM" RUSTC="$RUSTC" BINDGEN="$BINDGEN" "${@:2}"; }
+kmake() { make -C "$srcdir" O="$1" ARCH="$ARCH" LLVM="$LLVM" RUSTC="$RUSTC" BINDGEN="$BINDGEN" "${@:2}"; }
 
 configure() { # configure BUILD
 	rm -rf "$1"
 	mkdir -p "$1"
 	kmake "$1" tinyconfig &&
-		(cd "$srcdir" && KCONFIG_CONFIG="$1/.config" scripts/kconfig/merge_config.sh -m -O "$1" "$1/.config" "${FRAGMENTS[@]}") &&
+		(cd "$srcdir" && ARCH=$ARCH KCONFIG_CONFIG="$1/.config" scripts/kconfig/merge_config.sh -m -O "$1" "$1/.config" "${FRAGMENTS[@]}") &&
+		[ -z "$LOCALVERSION" ] || echo "CONFIG_LOCALVERSION=\"$LOCALVERSION\"" >>"$1/.config" &&
 		kmake "$1" olddefconfig || return 1
 	# Kconfig drops silently what its dependencies forbid: look.
 	local line lost=0
@@ -113,7 +125,9 @@ configure() { # configure BUILD
 	return $lost
 }
 
-lock kernel
+if [ ! -e "$srcdir.stamp" ]; then
+	lock kernel-source
+fi
 if [ ! -e "$srcdir.stamp" ]; then
 	if [ -n "${KERNEL_TARBALL:-}" ]; then
 		unpack "$KERNEL_TARBALL" "$(basename "$srcdir")"
@@ -124,22 +138,23 @@ if [ ! -e "$srcdir.stamp" ]; then
 fi
 
 if [ "$mode" = --config ]; then
-	tmp=$CALF_CACHE/kernel/config-only
-	quietly "$CALF_CACHE/log/kernel-config.log" "kernel: configure" configure "$tmp" || exit 2
+	tmp=$CALF_CACHE/kernel/config-only$LOCALVERSION
+	quietly "$CALF_CACHE/log/kernel-config$LOCALVERSION.log" "kernel: configure" configure "$tmp" || exit 2
 	echo "$tmp/.config"
 	exit 0
 fi
 
 dir=$(builddir)
+[ -e "$dir/stamp" ] || lock "kernel-${dir##*/}"
 if [ -e "$dir/stamp" ]; then
 	say "kernel: cached ($(cat "$dir/stamp"))"
 	exit 0
 fi
 # The build tree knows its own path, so it is built in place; the stamp says that it is complete.
 build=$dir/build
-quietly "$CALF_CACHE/log/kernel-config.log" "kernel: configure" configure "$build" || exit 2
-quietly "$CALF_CACHE/log/kernel-rust.log" "kernel: check the Rust toolchain" kmake "$build" rustavailable || exit 2
-quietly "$CALF_CACHE/log/kernel-build.log" "kernel: build $(cat "$srcdir.stamp") (about 8 minutes on 2 cores)" \
-	kmake "$build" -j"$CALF_JOBS" bzImage modules || exit 2
+quietly "$CALF_CACHE/log/kernel-config$LOCALVERSION.log" "kernel: configure" configure "$build" || exit 2
+quietly "$CALF_CACHE/log/kernel-rust$LOCALVERSION.log" "kernel: check the Rust toolchain" kmake "$build" rustavailable || exit 2
+quietly "$CALF_CACHE/log/kernel-build$LOCALVERSION.log" "kernel: build $(cat "$srcdir.stamp") as $ARCH$LOCALVERSION (about 8 minutes on 2 cores)" \
+	kmake "$build" -j"$CALF_JOBS" "$IMAGE" modules || exit 2
 cat "$build/include/config/kernel.release" >"$dir/stamp.tmp"
 mv "$dir/stamp.tmp" "$dir/stamp"

@@ -15,6 +15,18 @@ export RUSTC=${RUSTC:-/usr/bin/rustc}
 export CARGO=${CARGO:-/usr/bin/cargo}
 export BINDGEN=${BINDGEN:-$CALF_CACHE/bindgen/bin/bindgen}
 export LIBCLANG_PATH=${LIBCLANG_PATH:-/usr/lib/llvm-22/lib}
+# RUNNER: qemu, uml (the kernel as a program), or auto: QEMU, except for long suites where it would have to
+# emulate the processor.
+RUNNER=${RUNNER:-qemu}
+case $RUNNER in
+qemu | uml) ;;
+auto)
+	RUNNER=qemu
+	if [ -n "${CALF_LONG:-}" ] && ! { [ -w /dev/kvm ] && grep -qwE '^flags.*(vmx|svm)' /proc/cpuinfo; }; then RUNNER=uml; fi
+	;;
+*) echo "error: RUNNER=$RUNNER: give qemu, uml or auto" >&2; exit 2 ;;
+esac
+export RUNNER
 CALF_SERIES=7.3 # the kernel that calf is written for
 CALF_BINDGEN_VERSION=0.72.1
 CALF_JOBS=${CALF_JOBS:-$(nproc)}

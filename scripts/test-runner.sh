@@ -37,5 +37,5 @@ expect 2 'ended without a result' runner-off
 expect 4 'limit of 2s' runner-hang:2
 expect 4 'task runner-stuck: limit of' runner-stuck:2 --grace 4
 expect 2 'infrastructure' runner-nothing-of-that-name
-expect 2 'No such file' runner-pass --qemu /nonexistent
+expect 2 'No such file' runner-pass --program /nonexistent
 exit $st

@@ -4,6 +4,7 @@
 #
 # T=NAME,NAME    only these VM tests (and no host tests)
 # HOST_ONLY=1    no VM
+[ -n "${T:-}" ] || CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 
 passed=0 failed=0
@@ -54,7 +55,7 @@ syntax() {
 	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub tests/runner/*.sh; do
 		case $(head -n 1 "$f") in *bin/sh) sh -n "$f" || return 1 ;; *) bash -n "$f" || return 1 ;; esac
 	done
-	python3 - scripts/vmtests.py qemu/run <<-'END'
+	python3 - scripts/vmtests.py qemu/run qemu/uml.py <<-'END'
 		import ast, sys
 		for f in sys.argv[1:]:
 		    ast.parse(open(f).read(), f)

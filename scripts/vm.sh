@@ -6,6 +6,18 @@
 BUILD=$CALF_ROOT/build
 TOOLS=$BUILD/stage/bin
 
+# kernel_image: what KDIR holds for the runner; a UML tree chooses its runner itself.
+kernel_image() {
+	if grep -q '^CONFIG_UML=y' "$KDIR/include/config/auto.conf"; then
+		RUNNER=uml KERNEL=$KDIR/linux
+	else
+		RUNNER=qemu KERNEL=$KDIR/arch/x86/boot/bzImage
+	fi
+	PAYLOAD=$BUILD/payload-$RUNNER.img
+	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
+	[ -e "$KERNEL" ] || die "no $KERNEL: build the kernel's ${KERNEL##*/}"
+}
+
 # prepare_kernel: dependencies, kernel; sets KDIR.
 prepare_kernel() {
 	"$CALF_ROOT/scripts/deps.sh" || exit 2
@@ -13,9 +25,7 @@ prepare_kernel() {
 	KDIR=$("$CALF_ROOT/scripts/kernel.sh" --path)
 	export KDIR
 	"$CALF_ROOT/scripts/preflight.sh" "$KDIR" || exit 2
-	KERNEL=$KDIR/arch/x86/boot/bzImage
-	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
-	[ -e "$KERNEL" ] || die "no $KERNEL: build the kernel's bzImage"
+	kernel_image
 }
 
 # build_module VARIANT [make arguments]: builds calf.ko; its path is module_path VARIANT.
@@ -60,8 +70,7 @@ build_tools() {
 built() {
 	KDIR=$("$CALF_ROOT/scripts/kernel.sh" --path) || die "no kernel: make kernel"
 	export KDIR
-	KERNEL=$KDIR/arch/x86/boot/bzImage
-	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
+	kernel_image
 	ROOTIMG=$("$CALF_ROOT/qemu/image.sh" --path) || die "no image: make run"
 }
 
@@ -69,8 +78,7 @@ built() {
 make_payload() {
 	local v args=()
 	for v in "$@"; do args+=("$v=$(module_path "$v")"); done
-	"$CALF_ROOT/qemu/payload.sh" "$BUILD/payload.img" "${args[@]}" "$BUILD/stage" || exit 2
-	rm -rf "$BUILD/payload.img.dir"
+	"$CALF_ROOT/qemu/payload.sh" "$PAYLOAD" "${args[@]}" "$BUILD/stage" || exit 2
 	say "payload: built"
 }
 
@@ -93,6 +101,8 @@ vm_command() {
 	truncate -s "${CALF_DISK_SIZE:-2G}" "$d/test.img" "$d/scratch.img"
 	VMDIR=$d
 	# shellcheck disable=SC2034
-	VM=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$BUILD/payload.img"
-		--disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
+	VM_MACHINE=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$PAYLOAD")
+	[ "$RUNNER" = qemu ] || VM_MACHINE+=(--uml)
+	# shellcheck disable=SC2034
+	VM=("${VM_MACHINE[@]}" --disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
 }
