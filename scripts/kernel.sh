@@ -21,8 +21,7 @@ if [ "$RUNNER" = uml ]; then
 elif [ "${KERNEL_CONFIG:-}" = full ]; then
 	ARCH=x86_64 FRAGMENTS=(base x86 full) LOCALVERSION=-calf-full IMAGE=bzImage
 else
-	# For the next hour: what the x86 kernel was before base.config grew, so that nobody waits for its build.
-	ARCH=x86_64 FRAGMENTS=(x86-now) LOCALVERSION= IMAGE=bzImage
+	ARCH=x86_64 FRAGMENTS=(base x86) LOCALVERSION=-calf IMAGE=bzImage
 fi
 FRAGMENTS=("${FRAGMENTS[@]/#/$CALF_ROOT/qemu/config/}")
 FRAGMENTS=("${FRAGMENTS[@]/%/.config}")
@@ -43,7 +42,7 @@ fi
 
 key() {
 	{
-		echo "$RECIPE${LOCALVERSION:+ $ARCH $LOCALVERSION}"
+		echo "$RECIPE $ARCH $LOCALVERSION"
 		cat "$srcdir.stamp"
 		# Comments do not matter.
 		grep -hE '^(CONFIG_|# CONFIG_.* is not set)' "${FRAGMENTS[@]}"
@@ -108,7 +107,7 @@ configure() { # configure BUILD
 	mkdir -p "$1"
 	kmake "$1" tinyconfig &&
 		(cd "$srcdir" && ARCH=$ARCH KCONFIG_CONFIG="$1/.config" scripts/kconfig/merge_config.sh -m -O "$1" "$1/.config" "${FRAGMENTS[@]}") &&
-		[ -z "$LOCALVERSION" ] || echo "CONFIG_LOCALVERSION=\"$LOCALVERSION\"" >>"$1/.config" &&
+		echo "CONFIG_LOCALVERSION=\"$LOCALVERSION\"" >>"$1/.config" &&
 		kmake "$1" olddefconfig || return 1
 	# Kconfig drops silently what its dependencies forbid: look.
 	local line lost=0
