@@ -48,7 +48,7 @@ cargo_in() {
 # build_tools: mkfs.calf, fsck.calf and calf-dump, and the test programs, into build/stage.
 build_tools() {
 	local stage=$BUILD/stage f p
-	lock cargo
+	lock "cargo-$(digest <<<"$BUILD")"
 	rm -rf "$stage.tmp"
 	mkdir -p "$stage.tmp/bin" "$stage.tmp/tests"
 	export CARGO_TARGET_DIR=$BUILD/target-tools
