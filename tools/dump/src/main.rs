@@ -120,15 +120,17 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let head = |storage: &dyn Storage| storage.read(0, super_block::SIZE.min(size as usize));
     let parse = |bytes: &[u8]| SuperBlock::parse(bytes, size).map_err(|e| format!("{name}: {e}"));
     let sb = parse(&head(&device)?)?;
-    let mut image = Image::new(&device, sb.geo.block_size(), sb.geo.blocks());
+    let mut image = Image::new(&device, sb.geo.block_size());
     let mut out = io::BufWriter::new(io::stdout().lock());
     if matches!(args.what, Some(What::Journal)) {
         show::journal(&mut out, &mut image, &sb.geo)?;
         return Ok(out.flush()?);
     }
     if !args.raw {
-        let done = replay::replay(&mut image, &sb.geo)
-            .map_err(|e| format!("{name}: {}; use -r", show::replay_error(&e)))?;
+        let done = replay::replay(&mut image, &sb.geo)?;
+        if let Some((block, what)) = done.damaged {
+            eprintln!("calf-dump: {name}: block {block}: {what}; what comes after is left out");
+        }
         if done.dirty {
             eprintln!(
                 "calf-dump: shown with {} blocks of {} transactions from the journal (see -r)",

@@ -224,7 +224,10 @@ pub fn journal(out: &mut impl Write, image: &mut Image<'_>, geo: &Geometry) -> R
         return Ok(());
     }
     field!(out, "log", "starts at block {} of the journal", sb.start)?;
-    let done = replay::replay(image, geo).map_err(|e| replay_error(&e))?;
+    let done = replay::replay(image, geo)?;
+    if let Some((block, what)) = done.damaged {
+        field!(out, "damaged", "block {block}: {what}")?;
+    }
     field!(
         out,
         "a replay brings",

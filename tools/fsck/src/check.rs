@@ -6,15 +6,17 @@ use std::fmt;
 use std::io;
 
 use calf_core::format::geometry::Geometry;
-use calf_core::format::super_block::{self, RawSuperBlock, SbError, SuperBlock};
+use calf_core::format::super_block::{RawSuperBlock, SbError, SuperBlock};
 use calf_io::device::Storage;
 
 use crate::image::Image;
-use crate::inodes::{self, Found};
+use crate::inodes;
 use crate::links;
+use crate::repair;
 use crate::replay::{self, Replay};
-use crate::report::{Repair, Report};
+use crate::report::Report;
 use crate::space;
+use crate::superblock;
 use crate::trees::Context;
 use crate::used::Used;
 
@@ -23,7 +25,9 @@ use crate::used::Used;
 pub enum Mode {
     /// Look only; the journal is replayed in memory.
     Check,
-    /// Repair what can be repaired.
+    /// Repair what can be repaired without losing anything.
+    Preen,
+    /// Repair.
     Repair,
 }
 
@@ -36,6 +40,8 @@ pub struct Outcome {
     pub left: u64,
     /// Was anything written?
     pub changed: bool,
+    /// Repairs at a price: files, names or data that could not be kept.
+    pub losses: u64,
     /// Inodes.
     pub inodes: u64,
     /// Blocks in use.
@@ -72,105 +78,110 @@ impl From<io::Error> for Error {
     }
 }
 
-fn head(storage: &dyn Storage, at: u64) -> io::Result<Vec<u8>> {
-    let size = super_block::SIZE as u64;
-    if at.saturating_add(size) > storage.size() {
-        return Ok(Vec::new());
-    }
-    storage.read(at, super_block::SIZE)
-}
-
-/// The superblock, or its copy if it is damaged; in that case the first is false.
-fn find_super(storage: &dyn Storage, report: &mut Report) -> Result<(bool, SuperBlock), Error> {
-    let first = match SuperBlock::parse(&head(storage, 0)?, storage.size()) {
-        Ok(sb) => return Ok((true, sb)),
-        Err(e) => e,
-    };
-    for log in 10..=12u32 {
-        // Group 1 starts after as many blocks as one block has bits.
-        let copy = head(storage, 8u64 << (2 * log))?;
-        match SuperBlock::parse(&copy, storage.size()) {
-            Ok(sb) if sb.geo.block_shift() == log => {
-                report.error(
-                    Repair::None,
-                    format_args!("{first}; going on with the copy in group 1"),
-                );
-                return Ok((false, sb));
-            }
-            _ => {}
-        }
-    }
-    Err(Error::Super(first))
-}
-
 /// Is there a superblock that says "unmounted properly", without errors, and an empty journal?
 pub fn looks_clean(storage: &dyn Storage) -> bool {
-    let parsed = head(storage, 0).map(|bytes| SuperBlock::parse(&bytes, storage.size()));
-    let Ok(Ok(sb)) = parsed else { return false };
-    let image = Image::new(storage, sb.geo.block_size(), sb.geo.blocks());
+    let Ok(Some(sb)) = superblock::clean(storage) else {
+        return false;
+    };
+    let image = Image::new(storage, sb.geo.block_size());
     let journal = replay::superblock(&image, &sb.geo);
-    sb.clean && !sb.error && journal.is_ok_and(|j| j.start.get() == 0 && j.errno.get() == 0)
+    journal.is_ok_and(|j| j.start.get() == 0 && j.errno.get() == 0)
+}
+
+/// What a look at everything brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Verdict {
+    /// Inodes.
+    pub inodes: u64,
+    /// Blocks in use.
+    pub used: u64,
+    /// Inodes with work left to do.
+    pub orphans: u64,
+    /// Does the superblock say "unmounted properly", without errors?
+    pub clean: bool,
 }
 
 /// Checks the filesystem on `storage`.
 pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<Outcome, Error> {
-    let (primary, sb) = find_super(storage, report)?;
-    let geo = sb.geo;
-    let mut image = Image::new(storage, geo.block_size(), geo.blocks());
-    let mut out = Outcome {
-        blocks: geo.blocks(),
-        ..Outcome::default()
-    };
-    match replay::replay(&mut image, &geo) {
-        Ok(replay) => out.replay = replay,
-        Err(replay::Error::Io(e)) => return Err(e.into()),
-        Err(replay::Error::Damaged { block, what }) => {
-            report.error(Repair::None, format_args!("block {block}: {what}"));
-        }
+    if mode != Mode::Check {
+        report.without_hint();
     }
-    if out.replay.dirty {
+    let start = superblock::find(storage, report)?;
+    let geo = start.sb.geo;
+    let mut image = Image::new(storage, geo.block_size());
+    if !start.primary {
+        image.put(0, superblock::block(&start.raw, &geo));
+    }
+    let replay = replay::replay(&mut image, &geo)?;
+    if let Some((block, what)) = replay.damaged {
+        report.error(format_args!("block {block}: {what}"));
+    }
+    if replay.dirty {
         let Replay {
             transactions,
             blocks,
             revoked,
             ..
-        } = out.replay;
+        } = replay;
         report.note(format_args!(
             "journal: {transactions} transactions with {blocks} blocks replayed{}, {revoked} revoked",
             if mode == Mode::Check { " in memory" } else { "" },
         ));
-        if mode == Mode::Repair && primary {
-            // All but the mark "empty" must be durable before it.
-            out.changed = true;
-            let journal = geo.journal_start().get();
-            let empty = image.read(journal)?;
-            image.forget(journal);
-            image.flush()?;
-            image.put(journal, empty);
-            image.flush()?;
-        }
     }
-    let sb = match SuperBlock::parse(&image.read(0)?, storage.size()) {
-        Ok(after) if after.geo == geo => after,
-        Ok(_) => {
-            report.error(
-                Repair::None,
-                format_args!("superblock: another layout after the replay"),
-            );
-            sb
+    // The journal may bring the superblock, of a filesystem that has just been enlarged for one.
+    let geo = match SuperBlock::parse(&image.read(0)?, storage.size()) {
+        Ok(after) if after.geo.journal_start() == geo.journal_start() => after.geo,
+        result => {
+            let what = result.map_or_else(|e| e.to_string(), |_| "another layout".to_owned());
+            report.error(format_args!("superblock after the replay: {what}"));
+            image.put(0, superblock::block(&start.raw, &geo));
+            geo
         }
-        Err(e) if primary => {
-            report.error(Repair::None, format_args!("after the replay: {e}"));
-            sb
-        }
-        Err(_) => sb,
     };
-    backup(&image, &geo, report)?;
-    let mut used = Used::new(&geo);
+    let verdict = examine(&image, &geo, report)?;
+    let mut out = Outcome {
+        errors: report.errors(),
+        left: report.errors(),
+        inodes: verdict.inodes,
+        used: verdict.used,
+        blocks: geo.blocks(),
+        replay,
+        ..Outcome::default()
+    };
+    note_state(&verdict, &replay, mode, report);
+    let idle = !replay.dirty && replay.errno == 0 && verdict.clean && verdict.orphans == 0;
+    if mode == Mode::Check || (out.errors == 0 && idle) {
+        return Ok(out);
+    }
+    report.start_repairs();
+    if !repair::repair(&mut image, &geo, &replay, mode, &mut out, report)? {
+        return Ok(out);
+    }
+    // The proof: what is on the device now.
+    let image = Image::new(storage, geo.block_size());
+    let mut after = Report::silent();
+    let verdict = examine(&image, &geo, &mut after)?;
+    out.left = after.errors();
+    (out.inodes, out.used) = (verdict.inodes, verdict.used);
+    Ok(out)
+}
+
+/// Looks at everything but the journal. Findings go to `report`.
+pub fn examine(image: &Image<'_>, geo: &Geometry, report: &mut Report) -> io::Result<Verdict> {
+    let first = image.read(0)?;
+    let Ok(sb) = SuperBlock::parse(&first, image.device_bytes()) else {
+        report.error(format_args!("superblock (byte 0): damaged"));
+        return Ok(Verdict::default());
+    };
+    if !superblock::padding_holds(&first) {
+        report.error(format_args!("block 0: not zero behind the superblock"));
+    }
+    backup(image, geo, report);
+    let mut used = Used::new(geo);
     let mut found = inodes::read(
         &mut Context {
-            image: &image,
-            geo: &geo,
+            image,
+            geo,
             used: &mut used,
             report,
         },
@@ -179,93 +190,66 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
     links::check(&mut found, report);
     let runs = used.counts();
     space::references(&runs, &used, &mut found, report);
-    let repair = mode == Mode::Repair && primary && found.whole && report.lasting() == 0;
-    out.used = space::groups(&mut image, &geo, &used, &runs, found.whole, repair, report)?;
-    out.inodes = found.inodes.len() as u64;
-    state(&mut image, &sb, &found, repair, &out.replay, report)?;
-    out.errors = report.errors();
-    out.left = out.errors;
-    if repair && report.lasting() == 0 {
-        out.changed |= image.is_changed();
-        image.flush()?;
-        out.left = 0;
+    let in_use = space::groups(image, geo, &used, &runs, found.whole, report)?;
+    let inodes = found.inodes.len() as u64;
+    if sb.clean && sb.inode_count != inodes && found.whole {
+        let said = sb.inode_count;
+        report.error(format_args!(
+            "superblock (byte 0): says there are {said} inodes, there are {inodes}"
+        ));
     }
-    Ok(out)
+    Ok(Verdict {
+        inodes,
+        used: in_use,
+        orphans: found.orphans.len() as u64,
+        clean: sb.clean && !sb.error,
+    })
 }
 
-fn backup(image: &Image<'_>, geo: &Geometry, report: &mut Report) -> io::Result<()> {
+fn backup(image: &Image<'_>, geo: &Geometry, report: &mut Report) {
     let Some(block) = geo.backup_block() else {
-        return Ok(());
+        return;
     };
-    let (first, copy) = (image.read(0)?, image.read(block.get())?);
+    let first = image.read(0).unwrap_or_default();
+    let copy = image.read(block.get()).unwrap_or_default();
     let (Some(first), Some(raw)) = (RawSuperBlock::of(&first), RawSuperBlock::of(&copy)) else {
-        return Ok(());
+        report.error(format_args!(
+            "block {block}, copy of the superblock: cannot be read"
+        ));
+        return;
     };
     if let Err(e) = SuperBlock::parse(&copy, image.device_bytes()) {
-        report.error(
-            Repair::None,
-            format_args!("block {block}, copy of the superblock: {e}"),
-        );
+        report.error(format_args!("block {block}, copy of the superblock: {e}"));
     } else if !first.same_filesystem(raw) {
-        report.error(
-            Repair::None,
-            format_args!("block {block}: the copy of the superblock differs from it"),
-        );
+        report.error(format_args!(
+            "block {block}: the copy of the superblock differs from it"
+        ));
+    } else if !superblock::padding_holds(&copy) {
+        report.error(format_args!(
+            "block {block}: not zero behind the copy of the superblock"
+        ));
     }
-    Ok(())
 }
 
-/// Checks what the superblock and the journal say of the last mount.
-fn state(
-    image: &mut Image<'_>,
-    sb: &SuperBlock,
-    found: &Found,
-    repair: bool,
-    replay: &Replay,
-    report: &mut Report,
-) -> io::Result<()> {
-    let inodes = found.inodes.len() as u64;
-    let mut change = false;
-    if !sb.clean {
-        report.note(format_args!("it was not unmounted properly"));
-        change = true;
-    } else if sb.inode_count != inodes && found.whole {
-        let said = sb.inode_count;
-        report.error(
-            Repair::Possible,
-            format_args!("superblock (byte 0): says there are {said} inodes, there are {inodes}"),
-        );
-        change = true;
+/// Says what superblock and journal tell of the last mount.
+fn note_state(verdict: &Verdict, replay: &Replay, mode: Mode, report: &mut Report) {
+    if !verdict.clean {
+        report.note(format_args!(
+            "it was not unmounted properly, or ended with an error"
+        ));
     }
-    if !found.orphans.is_empty() {
-        let n = found.orphans.len();
-        report.note(format_args!("{n} orphans; the next mount works them off"));
-    }
-    if sb.error || replay.errno != 0 {
+    if replay.errno != 0 {
         let errno = replay.errno;
         report.note(format_args!(
-            "an earlier mount ended with an error (journal: {errno}); -y forgets it if all is well"
+            "an earlier mount aborted the journal with errno {errno}; -y forgets it if all is well"
         ));
-        change = true;
     }
-    if !repair || !change {
-        return Ok(());
+    if verdict.orphans != 0 {
+        let n = verdict.orphans;
+        let when = match mode {
+            Mode::Check => "the next mount works them off",
+            Mode::Preen | Mode::Repair => "they are worked off",
+        };
+        report.note(format_args!("{n} orphans; {when}"));
     }
-    let mut bytes = image.read(0)?;
-    if let Some(raw) = RawSuperBlock::of_mut(&mut bytes) {
-        raw.state = 0.into();
-        raw.error_code = 0.into();
-        raw.error_block = 0.into();
-        raw.error_time = 0.into();
-        raw.set_clean(inodes);
-    }
-    image.put(0, bytes);
-    if replay.errno != 0 {
-        if let Ok(mut journal) = replay::superblock(image, &sb.geo) {
-            journal.errno = 0.into();
-            // Damage of the journal would have been found before.
-            let _ = replay::put_superblock(image, &sb.geo, journal);
-        }
-    }
-    Ok(())
 }

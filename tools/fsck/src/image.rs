@@ -8,20 +8,19 @@ use std::io;
 use calf_io::device::Storage;
 
 /// A filesystem on a device, with the blocks of the journal laid over it.
+#[derive(Clone)]
 pub struct Image<'a> {
     storage: &'a dyn Storage,
     block_size: u64,
-    blocks: u64,
     overlay: BTreeMap<u64, Vec<u8>>,
 }
 
 impl<'a> Image<'a> {
-    /// The filesystem of `blocks` blocks of `block_size` bytes.
-    pub fn new(storage: &'a dyn Storage, block_size: u64, blocks: u64) -> Self {
+    /// The filesystem with blocks of `block_size` bytes.
+    pub fn new(storage: &'a dyn Storage, block_size: u64) -> Self {
         Self {
             storage,
             block_size,
-            blocks,
             overlay: BTreeMap::new(),
         }
     }
@@ -36,9 +35,17 @@ impl<'a> Image<'a> {
         self.storage.size()
     }
 
+    /// Blocks of the device, which may have more of them than the filesystem.
+    pub fn device_blocks(&self) -> u64 {
+        self.storage
+            .size()
+            .checked_div(self.block_size)
+            .unwrap_or(0)
+    }
+
     fn offset(&self, block: u64) -> io::Result<u64> {
         match block.checked_mul(self.block_size) {
-            Some(at) if block < self.blocks => Ok(at),
+            Some(at) if block < self.device_blocks() => Ok(at),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -58,14 +65,16 @@ impl<'a> Image<'a> {
         self.overlay.insert(block, bytes);
     }
 
+    /// Replaces blocks in memory.
+    pub fn put_all(&mut self, blocks: &[(u64, Vec<u8>)]) {
+        for (block, bytes) in blocks {
+            self.put(*block, bytes.clone());
+        }
+    }
+
     /// Drops what replaces a block.
     pub fn forget(&mut self, block: u64) {
         self.overlay.remove(&block);
-    }
-
-    /// Is there anything to write?
-    pub fn is_changed(&self) -> bool {
-        !self.overlay.is_empty()
     }
 
     /// Writes all blocks replaced in memory to the device and waits until they are durable.

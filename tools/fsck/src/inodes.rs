@@ -14,7 +14,6 @@ use calf_core::format::symlink::{CHUNK, TARGET_MAX};
 use calf_core::format::{BlockNr, Ino, Kind};
 use zerocopy::FromBytes;
 
-use crate::report::Repair;
 use crate::trees::{Context, Records, Walk};
 use crate::used::{self, Run};
 
@@ -104,12 +103,9 @@ pub fn read(cx: &mut Context<'_, '_>, hash_seed: &[u8; 16]) -> Found {
             };
             let len = u64::from(run.len.get());
             if let Err(what) = cx.geo.check_range(BlockNr::new(key), len) {
-                cx.report.error(
-                    Repair::None,
-                    format_args!(
-                        "block {block}, reference count of {len} blocks from {key}: {what}"
-                    ),
-                );
+                cx.report.error(format_args!(
+                    "block {block}, reference count of {len} blocks from {key}: {what}"
+                ));
                 continue;
             }
             let end = key.saturating_add(len);
@@ -124,10 +120,8 @@ pub fn read(cx: &mut Context<'_, '_>, hash_seed: &[u8; 16]) -> Found {
                 inode(cx, &mut found, ino, &rec, hash_seed);
             } else {
                 let what = "record of a wrong size";
-                cx.report.error(
-                    Repair::None,
-                    format_args!("block {block}, inode {ino}: {what}"),
-                );
+                cx.report
+                    .error(format_args!("block {block}, inode {ino}: {what}"));
             }
         }
     }
@@ -136,8 +130,7 @@ pub fn read(cx: &mut Context<'_, '_>, hash_seed: &[u8; 16]) -> Found {
 }
 
 fn bad(cx: &mut Context<'_, '_>, ino: u64, what: std::fmt::Arguments<'_>) {
-    cx.report
-        .error(Repair::None, format_args!("inode {ino}: {what}"));
+    cx.report.error(format_args!("inode {ino}: {what}"));
 }
 
 fn inode(

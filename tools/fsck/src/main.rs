@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fsck.calf: checks a calf filesystem, and repairs what is simple.
+//! fsck.calf: checks a calf filesystem, and repairs it.
 
 #![forbid(unsafe_code)]
 
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,30 +24,36 @@ const OPERATIONAL: u8 = 8;
 /// The command line is not understood.
 const USAGE: u8 = 16;
 
-/// Check a calf filesystem. Without an option it only looks, like -n.
+/// Check a calf filesystem. Without -n, -y, -a or -p it looks, and asks on a terminal whether to
+/// repair what it found.
 #[derive(Parser)]
 #[command(
     name = "fsck.calf",
     bin_name = "fsck.calf",
     version,
-    disable_version_flag = true
+    disable_version_flag = true,
+    after_help = "Exit status: 0 clean, 1 repaired, 4 errors left, 8 could not check, 16 usage.\n\
+        Nothing is written unless the result is sound; an interrupted repair is simply run again."
 )]
 struct Args {
     /// Change nothing; the journal is replayed in memory
     #[arg(short = 'n', conflicts_with_all = ["yes", "auto", "preen"])]
     no: bool,
-    /// Replay the journal and repair what can be repaired
+    /// Replay the journal and repair what is wrong; what cannot be kept is named
     #[arg(short = 'y')]
     yes: bool,
     /// Check even if it looks clean
     #[arg(short = 'f')]
     force: bool,
-    /// Like -y, but do nothing if it looks clean
+    /// Do nothing if it looks clean; repair unless something would be lost by it
     #[arg(short = 'a')]
     auto: bool,
     /// Like -a
     #[arg(short = 'p')]
     preen: bool,
+    /// For fsck(8), which may ask for a progress bar; there is none
+    #[arg(short = 'C')]
+    progress: bool,
     /// Print the version and exit
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -55,7 +62,13 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    // fsck(8) appends the number of a file descriptor to -C.
+    let is_progress = |arg: &str| {
+        arg.strip_prefix("-C")
+            .is_some_and(|fd| !fd.is_empty() && fd.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let given = std::env::args_os().filter(|arg| !arg.to_str().is_some_and(is_progress));
+    let args = match Args::try_parse_from(given) {
         Ok(args) => args,
         Err(e) => {
             let code = if e.use_stderr() { USAGE } else { CLEAN };
@@ -75,24 +88,30 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<u8, String> {
     let name = args.device.display();
-    let write = args.yes || args.auto || args.preen;
-    let device = Device::open(&args.device, write).map_err(|e| match e.kind() {
-        std::io::ErrorKind::ResourceBusy => {
-            format!("{name} is mounted or in use; unmount it first, or use -n")
-        }
-        _ => format!("cannot open {name}: {e}"),
-    })?;
-    if (args.auto || args.preen) && !args.force && looks_clean(&device) {
+    let mode = match () {
+        () if args.yes => Mode::Repair,
+        () if args.auto || args.preen => Mode::Preen,
+        () => Mode::Check,
+    };
+    let device = open(args, mode != Mode::Check)?;
+    if mode == Mode::Preen && !args.force && looks_clean(&device) {
         println!("calf: clean, not checked (use -f)");
         return Ok(CLEAN);
     }
-    let mode = if write { Mode::Repair } else { Mode::Check };
-    let mut report = Report::new(|line| println!("{line}"));
-    let out = check(&device, mode, &mut report).map_err(|e| match e {
-        Error::Io(e) => format!("{name}: {e}"),
-        Error::Super(e) => format!("{name}: {e}"),
-    })?;
-    println!("{}", summary(&out));
+    let once = |device: &Device, mode| {
+        let mut report = Report::new(|line| println!("{line}"));
+        let out = check(device, mode, &mut report).map_err(|e| match e {
+            Error::Io(e) => format!("{name}: {e}"),
+            Error::Super(e) => format!("{name}: {e}"),
+        })?;
+        println!("{}", summary(&out));
+        Ok::<Outcome, String>(out)
+    };
+    let mut out = once(&device, mode)?;
+    if mode == Mode::Check && !args.no && out.left > 0 && confirmed() {
+        drop(device);
+        out = once(&open(args, true)?, Mode::Repair)?;
+    }
     Ok(match (out.left, out.changed) {
         (0, false) => CLEAN,
         (0, true) => CORRECTED,
@@ -100,10 +119,34 @@ fn run(args: &Args) -> Result<u8, String> {
     })
 }
 
+fn open(args: &Args, write: bool) -> Result<Device, String> {
+    let name = args.device.display();
+    Device::open(&args.device, write).map_err(|e| match e.kind() {
+        io::ErrorKind::ResourceBusy => {
+            format!("{name} is mounted or in use; unmount it first, or use -n")
+        }
+        _ => format!("cannot open {name}: {e}"),
+    })
+}
+
+/// Asks whether to repair, if there is somebody to ask.
+fn confirmed() -> bool {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return false;
+    }
+    print!("Repair (y/n)? ");
+    let mut answer = String::new();
+    let asked = io::stdout().flush();
+    asked.is_ok()
+        && io::stdin().lock().read_line(&mut answer).is_ok()
+        && answer.trim_start().starts_with(['y', 'Y'])
+}
+
 fn summary(out: &Outcome) -> String {
     let Outcome {
         errors,
         left,
+        losses,
         inodes,
         used,
         blocks,
@@ -111,8 +154,9 @@ fn summary(out: &Outcome) -> String {
     } = out;
     let content = format!("{inodes} files, {used}/{blocks} blocks");
     match (errors, left) {
-        (0, _) => format!("calf: clean, {content}"),
-        (_, 0) => format!("calf: {errors} errors repaired, {content}"),
+        (0, 0) => format!("calf: clean, {content}"),
+        (_, 0) if *losses == 0 => format!("calf: {errors} errors repaired, {content}"),
+        (_, 0) => format!("calf: {errors} errors repaired with {losses} losses, {content}"),
         (_, _) => format!("calf: {errors} errors found, {content}"),
     }
 }

@@ -16,6 +16,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::image::Image;
 
+/// Blocks to be written: number and content.
+pub type Blocks = Vec<(u64, Vec<u8>)>;
+
 /// What a replay did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
@@ -29,6 +32,8 @@ pub struct Replay {
     pub revoked: u64,
     /// The errno an aborted journal recorded, 0 if none.
     pub errno: u32,
+    /// Where the journal is damaged, and how. What came before that is replayed.
+    pub damaged: Option<(u64, &'static str)>,
 }
 
 /// Why the journal cannot be replayed.
@@ -48,6 +53,16 @@ pub enum Error {
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
         Self::Io(e)
+    }
+}
+
+impl Error {
+    /// The place of the damage. A block of the journal that does not read is damaged, too.
+    fn place(self, geo: &Geometry) -> io::Result<(u64, &'static str)> {
+        match self {
+            Self::Damaged { block, what } => Ok((block, what)),
+            Self::Io(_) => Ok((geo.journal_start().get(), "journal: cannot be read")),
+        }
     }
 }
 
@@ -114,19 +129,26 @@ impl Log<'_, '_> {
             || stored == block_checksum(self.seed, &head, 16)
     }
 
-    /// Finds the end of the log: the number of the first transaction that is not complete.
-    fn scan(&self, first: u32, start: u64) -> Result<u32, Error> {
-        let (mut tid, mut at) = (first, start);
+    /// Finds the end of the log: the number of the first transaction that is not complete, or is
+    /// damaged.
+    fn scan(&self, first: u32, start: u64) -> (u32, Option<Error>) {
+        let mut tid = first;
+        let result = self.scan_from(&mut tid, start);
+        (tid, result.err())
+    }
+
+    fn scan_from(&self, tid: &mut u32, start: u64) -> Result<(), Error> {
+        let mut at = start;
         let (mut suspect, mut last_time) = (None, 0);
         // A log that goes round without an end is damaged; a transaction number does not repeat.
         let mut steps = self.blocks.saturating_mul(2);
         loop {
             let bytes = self.read(at)?;
             let Ok((header, _)) = Header::ref_from_prefix(&bytes) else {
-                return Ok(tid);
+                return Ok(());
             };
-            if header.magic.get() != MAGIC || header.sequence.get() != tid || steps == 0 {
-                return Ok(tid);
+            if header.magic.get() != MAGIC || header.sequence.get() != *tid || steps == 0 {
+                return Ok(());
             }
             steps = steps.saturating_sub(1);
             let here = at;
@@ -145,22 +167,22 @@ impl Log<'_, '_> {
                 }
                 TYPE_COMMIT => {
                     let Ok((commit, _)) = Commit::ref_from_prefix(&bytes) else {
-                        return Ok(tid);
+                        return Ok(());
                     };
                     let time = commit.seconds.get();
                     let holds = self.commit_holds(commit.checksum.get(), &bytes);
                     if suspect.is_some() || !holds {
                         if time < last_time {
                             // Left over from an earlier use of the place.
-                            return Ok(tid);
+                            return Ok(());
                         }
                         let what = "journal: wrong checksum in a committed transaction";
                         return Err(self.damaged(suspect.unwrap_or(here), what));
                     }
                     last_time = time;
-                    tid = tid.wrapping_add(1);
+                    *tid = tid.wrapping_add(1);
                 }
-                _ => return Ok(tid),
+                _ => return Ok(()),
             }
         }
     }
@@ -172,23 +194,82 @@ impl Log<'_, '_> {
         end: u32,
         start: u64,
         mut f: impl FnMut(u32, Item<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), (u32, Error)> {
         let (mut tid, mut at) = (first, start);
         while !not_before(tid, end) {
-            let bytes = self.read(at)?;
+            let bytes = self.read(at).map_err(|e| (tid, e))?;
             let kind = Header::ref_from_prefix(&bytes).map_or(0, |(h, _)| h.blocktype.get());
             at = self.after(at, 1);
             match kind {
                 TYPE_DESCRIPTOR => {
-                    f(tid, Item::Descriptor(&bytes, at))?;
+                    f(tid, Item::Descriptor(&bytes, at)).map_err(|e| (tid, e))?;
                     at = self.after(at, tags(&bytes).len() as u64);
                 }
-                TYPE_REVOKE => f(tid, Item::Revoke(&bytes))?,
+                TYPE_REVOKE => f(tid, Item::Revoke(&bytes)).map_err(|e| (tid, e))?,
                 TYPE_COMMIT => tid = tid.wrapping_add(1),
-                _ => return Err(self.damaged(at, "journal: block of an unknown type")),
+                _ => {
+                    let what = "journal: block of an unknown type";
+                    return Err((tid, self.damaged(at, what)));
+                }
             }
         }
         Ok(())
+    }
+
+    /// The blocks that the transactions from `first` up to before `end` bring home, in order. An
+    /// error names the transaction that is damaged.
+    fn collect(
+        &self,
+        first: u32,
+        end: u32,
+        start: u64,
+        geo: &Geometry,
+        done: &mut Replay,
+    ) -> Result<Blocks, (u32, Error)> {
+        let mut last: HashMap<u64, u32> = HashMap::new();
+        self.each(first, end, start, |tid, item| {
+            if let Item::Revoke(bytes) = item {
+                for block in revoked(bytes) {
+                    // Ascending order: the latest one stays.
+                    last.insert(block, tid);
+                }
+            }
+            Ok(())
+        })?;
+        let mut home = Vec::new();
+        (done.blocks, done.revoked) = (0, 0);
+        self.each(first, end, start, |tid, item| {
+            let Item::Descriptor(bytes, mut at) = item else {
+                return Ok(());
+            };
+            for tag in tags(bytes) {
+                let place = at;
+                at = self.after(at, 1);
+                let block = tag.block();
+                let revoke = last.get(&block);
+                if revoke.is_some_and(|&revoke| not_before(revoke, tid)) {
+                    done.revoked = done.revoked.saturating_add(1);
+                    continue;
+                }
+                if block >= self.image.device_blocks() || in_log(geo, block) {
+                    let what = "journal: block for a place outside of the filesystem";
+                    return Err(self.damaged(place, what));
+                }
+                let mut bytes = self.read(place)?;
+                if tag.checksum.get() != data_checksum(self.seed, tid, &bytes) {
+                    return Err(self.damaged(place, "journal: wrong checksum of a logged block"));
+                }
+                if tag.flags.get() & FLAG_ESCAPE != 0 {
+                    if let Some(head) = bytes.first_chunk_mut::<4>() {
+                        *head = MAGIC.to_be_bytes();
+                    }
+                }
+                home.push((block, bytes));
+                done.blocks = done.blocks.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        Ok(home)
     }
 }
 
@@ -231,13 +312,26 @@ pub fn superblock(image: &Image<'_>, geo: &Geometry) -> Result<JournalSuperBlock
     Ok(*sb)
 }
 
-/// Replays the journal over `image`, and makes the journal empty there.
-pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> Result<Replay, Error> {
-    let mut sb = superblock(image, geo)?;
-    let mut done = Replay {
-        errno: sb.errno.get(),
-        ..Replay::default()
+/// Replays the journal over `image`, and makes the journal empty there. Transactions from the
+/// first damaged one on are left out: half a transaction is worse than none. Errors: none but those
+/// of the device.
+pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> io::Result<Replay> {
+    let mut done = Replay::default();
+    let mut sb = match superblock(image, geo) {
+        Ok(sb) => sb,
+        Err(e) => {
+            done.damaged = Some(e.place(geo)?);
+            // CAST: a journal fits into a group.
+            let (size, blocks) = (geo.block_size() as u32, geo.journal_blocks() as u32);
+            put_superblock(
+                image,
+                geo,
+                JournalSuperBlock::new(size, blocks, *geo.uuid()),
+            );
+            return Ok(done);
+        }
     };
+    done.errno = sb.errno.get();
     if sb.start.get() == 0 {
         return Ok(done);
     }
@@ -249,61 +343,43 @@ pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> Result<Replay, Error> {
         blocks: geo.journal_blocks(),
         seed: sb.seed(),
     };
-    let end = log.scan(first, start)?;
-    let mut last: HashMap<u64, u32> = HashMap::new();
-    log.each(first, end, start, |tid, item| {
-        if let Item::Revoke(bytes) = item {
-            for block in revoked(bytes) {
-                // Ascending order: the latest one stays.
-                last.insert(block, tid);
+    let (mut end, damage) = log.scan(first, start);
+    if let Some(e) = damage {
+        done.damaged = Some(e.place(geo)?);
+    }
+    // Shorter by a transaction whenever a logged block turns out damaged.
+    let home = loop {
+        match log.collect(first, end, start, geo, &mut done) {
+            Ok(home) => break home,
+            Err((tid, e)) => {
+                done.damaged = Some(e.place(geo)?);
+                end = tid;
             }
         }
-        Ok(())
-    })?;
-    let mut home = Vec::new();
-    log.each(first, end, start, |tid, item| {
-        let Item::Descriptor(bytes, mut at) = item else {
-            return Ok(());
-        };
-        for tag in tags(bytes) {
-            let place = at;
-            at = log.after(at, 1);
-            let block = tag.block();
-            if last
-                .get(&block)
-                .is_some_and(|&revoke| not_before(revoke, tid))
-            {
-                done.revoked = done.revoked.saturating_add(1);
-                continue;
-            }
-            if block >= geo.blocks() || in_log(geo, block) {
-                return Err(log.damaged(
-                    place,
-                    "journal: block for a place outside of the filesystem",
-                ));
-            }
-            let mut bytes = log.read(place)?;
-            if tag.checksum.get() != data_checksum(log.seed, tid, &bytes) {
-                return Err(log.damaged(place, "journal: wrong checksum of a logged block"));
-            }
-            if tag.flags.get() & FLAG_ESCAPE != 0 {
-                if let Some(head) = bytes.first_chunk_mut::<4>() {
-                    *head = MAGIC.to_be_bytes();
-                }
-            }
-            home.push((block, bytes));
-            done.blocks = done.blocks.saturating_add(1);
-        }
-        Ok(())
-    })?;
+    };
     done.transactions = end.wrapping_sub(first);
     for (block, bytes) in home {
         image.put(block, bytes);
     }
     sb.sequence = end.wrapping_add(1).into();
     sb.start = 0.into();
-    put_superblock(image, geo, sb)?;
+    put_superblock(image, geo, sb);
     Ok(done)
+}
+
+/// Overwrites whatever could be taken for a part of the log, behind the journal's superblock.
+/// Without this, blocks of a damaged log might be replayed later, when their numbers come round.
+pub fn wipe(image: &mut Image<'_>, geo: &Geometry) {
+    let start = geo.journal_start().get();
+    for block in (1..geo.journal_blocks()).map(|at| start.saturating_add(at)) {
+        let log = image
+            .read(block)
+            .map_or(true, |bytes| bytes.starts_with(&MAGIC.to_be_bytes()));
+        if log {
+            // CAST: at most 4096.
+            image.put(block, vec![0; geo.block_size() as usize]);
+        }
+    }
 }
 
 /// Is the block part of the journal?
@@ -312,17 +388,14 @@ fn in_log(geo: &Geometry, block: u64) -> bool {
 }
 
 /// Stores the journal's superblock in memory.
-pub fn put_superblock(
-    image: &mut Image<'_>,
-    geo: &Geometry,
-    mut sb: JournalSuperBlock,
-) -> Result<(), Error> {
+pub fn put_superblock(image: &mut Image<'_>, geo: &Geometry, mut sb: JournalSuperBlock) {
     sb.seal();
     let block = geo.journal_start().get();
-    let mut bytes = image.read(block)?;
+    let mut bytes = image.read(block).unwrap_or_default();
+    // CAST: at most 4096.
+    bytes.resize(geo.block_size() as usize, 0);
     if let Some(to) = bytes.get_mut(..size_of::<JournalSuperBlock>()) {
         to.copy_from_slice(sb.as_bytes());
     }
     image.put(block, bytes);
-    Ok(())
 }

@@ -1,27 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Findings: what is wrong, where, and what to do about it.
+//! Findings: what is wrong, where, and what was done about it.
 
 use std::fmt;
 
-/// What may be done about a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repair {
-    /// fsck.calf can do it (`-y`).
-    Possible,
-    /// It cannot, yet.
-    None,
-}
-
-/// The findings so far.
+/// The findings so far, and the repairs.
 pub struct Report {
     out: Box<dyn FnMut(&str)>,
     left: u64,
-    repairable: u64,
-    lasting: u64,
+    hint: &'static str,
+    errors: u64,
+    done: u64,
+    losses: u64,
+    guesses: u64,
 }
 
-/// Lines printed at most.
+/// Lines printed at most, of findings and of repairs.
 pub const LINES: u64 = 200;
 
 impl Report {
@@ -30,33 +24,61 @@ impl Report {
         Self {
             out: Box::new(out),
             left: LINES,
-            repairable: 0,
-            lasting: 0,
+            hint: "; fsck.calf -y repairs it",
+            errors: 0,
+            done: 0,
+            losses: 0,
+            guesses: 0,
         }
+    }
+
+    /// A report nobody sees, for a check of what a repair would leave.
+    pub fn silent() -> Self {
+        Self::new(|_| ())
+    }
+
+    /// Findings are not followed by what to do about them: it is done in this run.
+    pub fn without_hint(&mut self) {
+        self.hint = "";
+    }
+
+    /// Findings are over, repairs begin: they have [`LINES`] lines of their own.
+    pub fn start_repairs(&mut self) {
+        self.left = LINES;
     }
 
     fn line(&mut self, text: &str) {
         match self.left {
             0 => return,
-            1 => (self.out)("more findings are counted, but not shown"),
+            1 => (self.out)("more is counted, but not shown"),
             _ => (self.out)(text),
         }
         self.left = self.left.saturating_sub(1);
     }
 
     /// Something is wrong.
-    pub fn error(&mut self, repair: Repair, text: fmt::Arguments<'_>) {
-        let hint = match repair {
-            Repair::Possible => {
-                self.repairable = self.repairable.saturating_add(1);
-                "fsck.calf -y repairs it"
-            }
-            Repair::None => {
-                self.lasting = self.lasting.saturating_add(1);
-                "cannot be repaired yet; copy out what you need, or restore from a backup"
-            }
-        };
-        self.line(&format!("{text}; {hint}"));
+    pub fn error(&mut self, text: fmt::Arguments<'_>) {
+        self.errors = self.errors.saturating_add(1);
+        let hint = self.hint;
+        self.line(&format!("{text}{hint}"));
+    }
+
+    /// Something is repaired, and nothing is lost by it.
+    pub fn done(&mut self, text: fmt::Arguments<'_>) {
+        self.done = self.done.saturating_add(1);
+        self.line(&format!("repair: {text}"));
+    }
+
+    /// Something is repaired in a way that somebody should look at.
+    pub fn guessed(&mut self, text: fmt::Arguments<'_>) {
+        self.guesses = self.guesses.saturating_add(1);
+        self.done(text);
+    }
+
+    /// Something is repaired at a price: what could not be kept is named.
+    pub fn lost(&mut self, text: fmt::Arguments<'_>) {
+        self.losses = self.losses.saturating_add(1);
+        self.done(text);
     }
 
     /// Something the user should know, but nothing is wrong.
@@ -64,18 +86,23 @@ impl Report {
         (self.out)(&format!("note: {text}"));
     }
 
-    /// Findings that `-y` repairs.
-    pub fn repairable(&self) -> u64 {
-        self.repairable
-    }
-
-    /// Findings that stay.
-    pub fn lasting(&self) -> u64 {
-        self.lasting
-    }
-
     /// All findings.
     pub fn errors(&self) -> u64 {
-        self.repairable.saturating_add(self.lasting)
+        self.errors
+    }
+
+    /// All repairs.
+    pub fn repairs(&self) -> u64 {
+        self.done
+    }
+
+    /// Is every repair so far beyond doubt?
+    pub fn is_safe(&self) -> bool {
+        self.losses == 0 && self.guesses == 0
+    }
+
+    /// Repairs by which something is lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 }

@@ -4,22 +4,22 @@
 
 use calf_core::algo::bitmap;
 use calf_core::format::geometry::Geometry;
-use calf_core::format::group::{bitmap_checksum, GroupDesc};
-use zerocopy::{FromBytes, IntoBytes};
+use calf_core::format::group::{self, bitmap_checksum};
+use calf_core::format::BlockNr;
 
+use crate::bits::Bits;
 use crate::image::Image;
 use crate::inodes::Found;
-use crate::report::{Repair, Report};
+use crate::report::Report;
 use crate::used::{differ, Run, Used};
 
 /// Checks data against tree nodes and against the reference counts.
 pub fn references(runs: &[Run], used: &Used, found: &mut Found, report: &mut Report) {
     for &(start, end, _) in runs {
-        for block in (start..end).filter(|&block| used.is_node(block)) {
-            report.error(
-                Repair::None,
-                format_args!("block {block}: belongs to a file and is a tree node, too"),
-            );
+        for (block, len) in used.nodes().runs(start, end) {
+            report.error(format_args!(
+                "blocks {block} + {len}: belong to a file and are tree nodes, too"
+            ));
         }
     }
     if !found.whole {
@@ -36,10 +36,9 @@ pub fn references(runs: &[Run], used: &Used, found: &mut Found, report: &mut Rep
             n => n.to_string(),
         };
         let (have, say) = (one(have, "at most 1"), one(say, "no record"));
-        report.error(
-            Repair::None,
-            format_args!("blocks {start} + {len}: {have} references, the count says {say}"),
-        );
+        report.error(format_args!(
+            "blocks {start} + {len}: {have} references, the count says {say}"
+        ));
     }
     found.exclusive.sort_unstable();
     let mut list = shared.iter().peekable();
@@ -49,21 +48,18 @@ pub fn references(runs: &[Run], used: &Used, found: &mut Found, report: &mut Rep
         }
         if let Some(run) = list.peek().filter(|run| run.0 < end) {
             let at = run.0.max(start);
-            report.error(
-                Repair::None,
-                format_args!(
-                    "inode {ino}: block {at} is shared, but the inode says it shares none"
-                ),
-            );
+            report.error(format_args!(
+                "inode {ino}: block {at} is shared, but the inode says it shares none"
+            ));
         }
     }
 }
 
 /// The bitmap of group `g` as it should be. `runs` are all runs of data.
-fn expected(geo: &Geometry, g: u64, used: &Used, runs: &[Run]) -> Vec<u8> {
+pub fn expected(geo: &Geometry, g: u64, nodes: &Bits, runs: &[Run]) -> Vec<u8> {
     let (start, len) = geo.group_range(g);
     let (start, end) = (start.get(), start.get().saturating_add(len));
-    let mut bits: Vec<u8> = used.bytes(start).take(geo.block_size() as usize).collect();
+    let mut bits = nodes.bytes(start, start.saturating_add(geo.group_blocks()));
     bits.resize(geo.block_size() as usize, 0);
     // CAST: places in a group fit its bitmap.
     let mut set = |from: u64, to: u64| {
@@ -108,86 +104,92 @@ fn only_in(a: &[u8], b: &[u8], mut f: impl FnMut(u64, u64)) {
     }
 }
 
-/// Checks the groups. With `repair`, sets right in memory what is wrong. Returns the number of
-/// blocks in use.
+/// Checks bitmaps and group descriptors. `whole`: all trees could be read, so that a block nobody
+/// uses is really free. Returns the blocks in use.
 pub fn groups(
-    image: &mut Image<'_>,
+    image: &Image<'_>,
     geo: &Geometry,
     used: &Used,
     runs: &[Run],
     whole: bool,
-    repair: bool,
     report: &mut Report,
 ) -> std::io::Result<u64> {
-    let fix = if whole {
-        Repair::Possible
-    } else {
-        Repair::None
-    };
     let mut in_use = 0u64;
     for g in 0..geo.ngroups() {
         let (start, _) = geo.group_range(g);
         let start = start.get();
         let (desc_block, off) = geo.desc_location(g);
-        let at = geo.bitmap_block(g).get();
-        let want = expected(geo, g, used, runs);
+        let want = expected(geo, g, used.nodes(), runs);
         let free: u32 = want.iter().map(|b| b.count_zeros()).sum();
         in_use = in_use.saturating_add(geo.group_range(g).1.saturating_sub(u64::from(free)));
-        let have = image.read(at)?;
-        let mut descs = image.read(desc_block.get())?;
-        let errors = report.errors();
         let mut bad = |what: &str| {
-            report.error(
-                fix,
-                format_args!("group {g} (descriptor in block {desc_block}): {what}"),
-            );
-        };
-        let desc = descs
-            .get(off..)
-            .and_then(|d| GroupDesc::read_from_prefix(d).ok());
-        let Some((desc, _)) = desc else { continue };
-        let verdict = desc.verify(geo, g);
-        let trusted = verdict.is_ok();
-        if let Err(what) = verdict {
-            bad(what);
-        }
-        if trusted && desc.bitmap_crc.get() != bitmap_checksum(&have, geo) {
-            bad("bitmap: wrong checksum");
-        }
-        let clear: u32 = have.iter().map(|b| b.count_zeros()).sum();
-        if trusted && desc.free.get() != clear {
-            let said = desc.free.get();
-            bad(&format!(
-                "says {said} blocks are free, the bitmap says {clear}"
+            report.error(format_args!(
+                "group {g} (descriptor in block {desc_block}): {what}"
             ));
+        };
+        let descs = match image.read(desc_block.get()) {
+            Ok(descs) => descs,
+            Err(e) => {
+                bad(&format!("cannot be read: {e}"));
+                continue;
+            }
+        };
+        let have = match image.read(geo.bitmap_block(g).get()) {
+            Ok(bitmap) => bitmap,
+            Err(e) => {
+                bad(&format!("bitmap cannot be read: {e}"));
+                continue;
+            }
+        };
+        let clear: u32 = have.iter().map(|b| b.count_zeros()).sum();
+        match group::read_desc(&descs, off, geo, g) {
+            Err(what) => bad(what),
+            Ok(desc) => {
+                if desc.bitmap_crc.get() != bitmap_checksum(&have, geo) {
+                    bad("bitmap: wrong checksum");
+                }
+                if desc.free.get() != clear {
+                    let said = desc.free.get();
+                    bad(&format!(
+                        "says {said} blocks are free, the bitmap says {clear}"
+                    ));
+                }
+            }
         }
         only_in(&want, &have, |bit, len| {
             let block = start.saturating_add(bit);
-            report.error(
-                fix,
-                format_args!("blocks {block} + {len}: in use, but marked free"),
-            );
+            report.error(format_args!(
+                "blocks {block} + {len}: in use, but marked free"
+            ));
         });
         if whole {
             only_in(&have, &want, |bit, len| {
                 let block = start.saturating_add(bit);
-                report.error(
-                    fix,
-                    format_args!("blocks {block} + {len}: marked in use, but nobody uses them"),
-                );
+                report.error(format_args!(
+                    "blocks {block} + {len}: marked in use, but nobody uses them"
+                ));
             });
         }
-        if repair && report.errors() > errors {
-            let desc = GroupDesc::new(geo, g, free, bitmap_checksum(&want, geo));
-            if let Some(to) = descs
-                .get_mut(off..)
-                .and_then(|d| d.get_mut(..desc.as_bytes().len()))
-            {
-                to.copy_from_slice(desc.as_bytes());
-            }
-            image.put(at, want);
-            image.put(desc_block.get(), descs);
-        }
     }
+    descriptor_padding(image, geo, report);
     Ok(in_use)
+}
+
+/// What follows the last descriptor is zero.
+fn descriptor_padding(image: &Image<'_>, geo: &Geometry, report: &mut Report) {
+    let (mut block, mut off) = geo.desc_location(geo.ngroups());
+    let end = geo.desc_start().get().saturating_add(geo.desc_blocks());
+    while block.get() < end {
+        let bytes = image.read(block.get()).unwrap_or_default();
+        if bytes
+            .get(off..)
+            .is_none_or(|rest| rest.iter().any(|&b| b != 0))
+        {
+            report.error(format_args!(
+                "block {block}: not zero behind the last group descriptor"
+            ));
+        }
+        block = BlockNr::new(block.get().saturating_add(1));
+        off = 0;
+    }
 }

@@ -12,7 +12,7 @@ use calf_core::format::{value, BlockNr, Ino, Kind};
 use zerocopy::FromBytes;
 
 use crate::image::Image;
-use crate::report::{Repair, Report};
+use crate::report::Report;
 use crate::used::Used;
 
 /// Records of a leaf: key and value.
@@ -122,18 +122,15 @@ impl Walk {
         self.whole = false;
         let kind = self.kind;
         match (self.owner, block) {
-            (Ino::GLOBAL, _) => report.error(
-                Repair::None,
-                format_args!("block {block}, tree of {kind:?}: {what}"),
-            ),
-            (owner, BlockNr::ZERO) => report.error(
-                Repair::None,
-                format_args!("inode {owner}, root of its {kind:?}: {what}"),
-            ),
-            (owner, _) => report.error(
-                Repair::None,
-                format_args!("block {block}, {kind:?} of inode {owner}: {what}"),
-            ),
+            (Ino::GLOBAL, _) => {
+                report.error(format_args!("block {block}, tree of {kind:?}: {what}"))
+            }
+            (owner, BlockNr::ZERO) => {
+                report.error(format_args!("inode {owner}, root of its {kind:?}: {what}"))
+            }
+            (owner, _) => report.error(format_args!(
+                "block {block}, {kind:?} of inode {owner}: {what}"
+            )),
         }
     }
 

@@ -4,9 +4,11 @@
 
 use calf_core::format::geometry::Geometry;
 
+use crate::bits::Bits;
+
 /// Tree nodes, a bit each, and runs of data.
 pub struct Used {
-    nodes: Vec<u64>,
+    nodes: Bits,
     runs: Vec<(u64, u64)>,
 }
 
@@ -16,51 +18,20 @@ pub type Run = (u64, u64, u32);
 impl Used {
     /// Nothing is in use.
     pub fn new(geo: &Geometry) -> Self {
-        // CAST: a bit for each block has to fit into memory.
-        let words = geo.blocks().div_ceil(64) as usize;
         Self {
-            nodes: vec![0; words],
+            nodes: Bits::new(geo.blocks()),
             runs: Vec::new(),
         }
     }
 
     /// Marks a block as a tree node; false if it is one already, or beyond the end.
     pub fn take(&mut self, block: u64) -> bool {
-        let bit = 1u64 << (block % 64);
-        match usize::try_from(block / 64)
-            .ok()
-            .and_then(|i| self.nodes.get_mut(i))
-        {
-            Some(word) if *word & bit == 0 => {
-                *word |= bit;
-                true
-            }
-            _ => false,
-        }
+        self.nodes.take(block)
     }
 
-    /// Is the block a tree node?
-    pub fn is_node(&self, block: u64) -> bool {
-        let word = usize::try_from(block / 64)
-            .ok()
-            .and_then(|i| self.nodes.get(i));
-        word.is_some_and(|word| word & 1 << (block % 64) != 0)
-    }
-
-    /// The bits of the blocks from `start` on, which divides by 64, as bytes.
-    pub fn bytes(&self, start: u64) -> impl Iterator<Item = u8> + '_ {
-        let words = usize::try_from(start / 64)
-            .ok()
-            .and_then(|i| self.nodes.get(i..));
-        words
-            .unwrap_or_default()
-            .iter()
-            .flat_map(|w| w.to_le_bytes())
-    }
-
-    /// Number of tree nodes.
-    pub fn nodes(&self) -> u64 {
-        self.nodes.iter().map(|w| u64::from(w.count_ones())).sum()
+    /// Tree nodes.
+    pub fn nodes(&self) -> &Bits {
+        &self.nodes
     }
 
     /// Adds a reference to `len` blocks.

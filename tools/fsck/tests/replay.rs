@@ -205,7 +205,7 @@ fn what_is_judged_is_the_replayed_state() {
 }
 
 #[test]
-fn a_damaged_log_is_an_error_and_nothing_is_written() {
+fn a_damaged_log_is_replayed_up_to_the_damage_and_reset() {
     for (place, text) in [
         (1, "wrong checksum in a committed transaction"),
         (2, "wrong checksum of a logged block"),
@@ -213,15 +213,27 @@ fn a_damaged_log_is_an_error_and_nothing_is_written() {
     ] {
         let (memory, geo) = empty(10, 4096);
         let mut log = Log::new(&memory, &geo, 1, 1);
-        log.blocks(&[(spare(&geo, 0), data(1))]);
+        log.blocks(&[(spare(&geo, 0), data(1)), (spare(&geo, 1), data(1))]);
         log.commit();
-        let at = (geo.journal_start().get() + place) * SIZE + if place == 3 { 50 } else { 100 };
+        log.blocks(&[(spare(&geo, 0), data(2))]);
+        log.commit();
+        log.blocks(&[(spare(&geo, 0), data(3))]);
+        log.commit();
+        // The second transaction begins after four blocks.
+        let at = (geo.journal_start().get() + 4 + place) * SIZE + if place == 3 { 50 } else { 100 };
         memory.write_at(&[0x77], at).unwrap();
-        let before = memory.clone();
         assert_finds(&memory, text);
-        let (out, _) = run(&memory, Mode::Repair);
-        assert!(out.unwrap().left > 0);
-        assert!(*before.0.borrow() == *memory.0.borrow());
+        let (out, lines) = run(&memory, Mode::Repair);
+        let out = out.unwrap();
+        assert!(out.left == 0 && out.changed, "{lines:#?}");
+        assert!(!assert_clean(&memory).replay.dirty);
+        let read = |i| memory.read(spare(&geo, i) * SIZE, SIZE as usize).unwrap();
+        assert!(read(0) == data(1) && read(1) == data(1));
+        // Nothing of the old log is left that could be taken for a part of a new one.
+        for at in 1..geo.journal_blocks() {
+            let block = (geo.journal_start().get() + at) * SIZE;
+            assert_ne!(memory.read(block, 4).unwrap(), MAGIC.to_be_bytes());
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(dead_code)]
 
+pub mod damage;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -157,6 +159,13 @@ impl<'a> Builder<'a> {
             };
             extent::insert(&mut tree, &mut self.editor, e).unwrap();
             data += len;
+            for j in 0..len {
+                let text = format!("{name}, extent {i}, block {j}; ");
+                let mut bytes = text.repeat(4096 / text.len() + 1).into_bytes();
+                bytes.truncate(self.editor.geo().block_size() as usize);
+                let block = phys.checked_add(j).unwrap();
+                self.editor.write_raw(block, bytes);
+            }
         }
         rec.size = (n * 3 * self.editor.geo().block_size()).into();
         self.store(&mut rec, &tree, data);
@@ -233,6 +242,63 @@ pub fn full(log: u32, blocks: u64) -> (Memory, Geometry, [Ino; 3]) {
     b.symlink(sub, "long", &"x/".repeat(700));
     b.finish(&memory);
     (memory, geo, [big, copy, sub])
+}
+
+/// An image with everything: deep and wide directories, files of many extents with content, shared
+/// and unwritten blocks, long targets, hard links, device files, orphans. Also an earlier state.
+pub fn rich(log: u32, blocks: u64) -> (Memory, Geometry, Memory) {
+    use calf_core::format::orphan::RawOrphan;
+    let (memory, geo) = empty(log, blocks);
+    let mut b = Builder::new(&memory, geo);
+    let mut dir = ROOT;
+    for depth in 0..6 {
+        dir = b.mkdir(dir, &format!("depth {depth}"));
+        b.file(dir, "here", depth);
+    }
+    let wide = b.mkdir(ROOT, "wide");
+    for i in 0..250 {
+        b.file(wide, &format!("file with a number {i}"), i % 3);
+    }
+    b.editor.flush().unwrap();
+    let old = memory.clone();
+    for i in 250..300 {
+        b.file(wide, &format!("file with a number {i}"), i % 3);
+    }
+    let big = b.file(ROOT, "big", 200);
+    let other = b.file(dir, "other", 90);
+    b.clone_file(big, wide, "copy");
+    b.clone_file(other, dir, "copy");
+    b.symlink(ROOT, "short", "target");
+    for i in 0..10 {
+        b.symlink(
+            wide,
+            &format!("long {i}"),
+            &format!("{i}/").repeat(300 + i * 150),
+        );
+    }
+    for name in ["one more name", "and another"] {
+        let mut rec = b.editor.inode(other).unwrap().unwrap();
+        rec.nlink = (rec.nlink.get() + 1).into();
+        b.editor.put_inode(&rec).unwrap();
+        b.link(ROOT, name, &rec);
+    }
+    for (name, mode) in [("fifo", 0o010644), ("null", 0o020666), ("disk", 0o060600)] {
+        let mut rec = b.record(mode, 1);
+        rec.rdev = 0x103.into();
+        b.editor.put_inode(&rec).unwrap();
+        b.link(dir, name, &rec);
+    }
+    let mut orphan = b.record(S_IFREG, 0);
+    let tree = b.tree(&orphan);
+    b.store(&mut orphan, &tree, 0);
+    let mut orphans = b.editor.orphans();
+    let value = RawOrphan::unlinked();
+    orphans
+        .insert(&mut b.editor, orphan.ino.get(), value.as_bytes())
+        .unwrap();
+    b.finish(&memory);
+    assert_clean(&memory);
+    (memory, geo, old)
 }
 
 /// What tree a test edits.

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads everything that can be read into a [`Model`]. What is wrong with a single inode is mended
+//! here; what is wrong between inodes, later.
+
+use std::collections::BTreeSet;
+
+use calf_core::algo::dir::{self, PARENT_KEY};
+use calf_core::format::dirent::SEQ_BITS;
+use calf_core::format::extent::RawExtent;
+use calf_core::format::inode::{
+    InodeRecord, FLAGS_KNOWN, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
+};
+use calf_core::format::node::{verify_inline, InlineRoot};
+use calf_core::format::orphan::{RawOrphan, KIND_TRUNCATE};
+use calf_core::format::symlink::{CHUNK, TARGET_MAX};
+use calf_core::format::{BlockNr, Ino, Kind};
+use zerocopy::{FromBytes, FromZeros};
+
+use super::model::{Content, Entry, Extent, Global, Model, Node};
+use super::salvage::{Found, Root, Salvage};
+use crate::report::Report;
+use crate::trees::Records;
+
+/// What the reading needs.
+pub struct Gather<'s, 'a, 'b> {
+    /// Reads the trees.
+    pub salvage: &'s mut Salvage<'a, 'b>,
+    /// Secret key of the directory hash.
+    pub hash_seed: [u8; 16],
+    /// Takes the messages.
+    pub report: &'s mut Report,
+}
+
+/// An inode whose tree has been read, but not yet been understood.
+struct Raw {
+    rec: InodeRecord,
+    changed: bool,
+    kind: Option<Kind>,
+    tree: Found,
+}
+
+fn global(found: Found) -> Global {
+    Global {
+        nodes: found.nodes,
+        rewrite: !found.sound,
+        records: found.records,
+    }
+}
+
+impl Gather<'_, '_, '_> {
+    /// Reads everything.
+    pub fn run(&mut self) -> Model {
+        let geo = self.salvage.geo;
+        let mut model = Model::default();
+        let root = |block| Root::Block(block);
+        let orphans = self
+            .salvage
+            .read(Kind::Orphans, Ino::GLOBAL, root(geo.orphan_root()));
+        for (key, value) in &orphans.records {
+            if let Ok(orphan) = RawOrphan::parse(*key, value) {
+                let cut = orphan.kind.get() == KIND_TRUNCATE;
+                model.orphans.insert(*key, cut);
+            }
+        }
+        model.orphan_tree = global(orphans);
+        let counts = self
+            .salvage
+            .read(Kind::Refcount, Ino::GLOBAL, root(geo.refcount_root()));
+        model.refcount_tree = global(counts);
+        let mut inodes = self
+            .salvage
+            .read(Kind::Inodes, Ino::GLOBAL, root(geo.inode_root()));
+        self.inodes(&mut model, std::mem::take(&mut inodes.records));
+        if inodes.has_gaps() {
+            let data = model.data_bits(geo);
+            let taken = self
+                .salvage
+                .fill(&mut inodes, Kind::Inodes, Ino::GLOBAL, &data);
+            if taken > 0 {
+                self.report.guessed(format_args!(
+                    "tree of inodes: {taken} nodes that nothing led to taken in again"
+                ));
+            }
+            let found = std::mem::take(&mut inodes.records);
+            let found = found
+                .into_iter()
+                .filter(|(ino, _)| !model.inodes.contains_key(ino))
+                .collect();
+            self.inodes(&mut model, found);
+            self.homeless(&mut model, &inodes);
+        }
+        model.inode_tree = global(inodes);
+        model
+    }
+
+    /// Understands inode records and reads their trees, then fills the gaps of the trees.
+    fn inodes(&mut self, model: &mut Model, records: Records) {
+        let mut broken = Vec::new();
+        for (ino, value) in records {
+            let Some((rec, mended)) = mend(ino, &value) else {
+                self.report.lost(format_args!(
+                    "inode {ino}: record makes no sense; dropped with its names"
+                ));
+                model.inode_tree.rewrite = true;
+                continue;
+            };
+            if !mended.is_empty() {
+                self.report
+                    .done(format_args!("inode {ino}: {}", mended.join(", ")));
+            }
+            let kind = InodeRecord::tree_kind(rec.mode.get());
+            let tree = match kind {
+                Some(kind) => self
+                    .salvage
+                    .read(kind, Ino::new(ino), Root::Inline(&rec.root)),
+                None => Found::none(),
+            };
+            let raw = Raw {
+                rec,
+                changed: !mended.is_empty(),
+                kind,
+                tree,
+            };
+            if raw.tree.has_gaps() {
+                broken.push((ino, raw));
+            } else {
+                self.understand(model, ino, raw);
+            }
+        }
+        if broken.is_empty() {
+            return;
+        }
+        let data = model.data_bits(self.salvage.geo);
+        for (ino, mut raw) in broken {
+            if let Some(kind) = raw.kind {
+                let taken = self.salvage.fill(&mut raw.tree, kind, Ino::new(ino), &data);
+                if taken > 0 {
+                    self.report.guessed(format_args!(
+                        "inode {ino}: {taken} nodes of its {kind:?} that nothing led to taken in again"
+                    ));
+                }
+            }
+            self.understand(model, ino, raw);
+        }
+    }
+
+    /// Makes inodes again whose record is lost, but nodes of their tree are not.
+    fn homeless(&mut self, model: &mut Model, inodes: &Found) {
+        let data = model.data_bits(self.salvage.geo);
+        let kinds = [
+            (Kind::Dir, S_IFDIR | 0o700),
+            (Kind::Extents, S_IFREG | 0o600),
+            (Kind::Symlink, S_IFLNK | 0o777),
+        ];
+        for (kind, mode) in kinds {
+            for ino in self.salvage.lost_owners(kind, &data) {
+                if ino == 0 || !inodes.is_missing(ino) || model.inodes.contains_key(&ino) {
+                    continue;
+                }
+                let root = InlineRoot::new_zeroed();
+                let mut tree = self.salvage.read(kind, Ino::new(ino), Root::Inline(&root));
+                if self.salvage.fill(&mut tree, kind, Ino::new(ino), &data) == 0 {
+                    continue;
+                }
+                let rec = new_record(ino, mode);
+                self.report.guessed(format_args!(
+                    "inode {ino}: record is lost, made anew from what is left of its {kind:?}"
+                ));
+                let raw = Raw {
+                    rec,
+                    changed: true,
+                    kind: Some(kind),
+                    tree,
+                };
+                self.understand(model, ino, raw);
+                model.hurt.insert(ino);
+            }
+        }
+    }
+
+    /// Turns the records of an inode's tree into its content.
+    fn understand(&mut self, model: &mut Model, ino: u64, raw: Raw) {
+        let Raw {
+            rec, changed, kind, ..
+        } = raw;
+        let Found {
+            records,
+            nodes,
+            sound,
+            ..
+        } = &raw.tree;
+        if raw.tree.has_gaps() {
+            self.report.lost(format_args!(
+                "inode {ino}: nodes of its {} cannot be read; it is rebuilt from {} records",
+                kind.map_or("tree".into(), |kind| format!("{kind:?}")),
+                records.len()
+            ));
+            model.hurt.insert(ino);
+        } else if raw.tree.dropped > 0 {
+            let n = raw.tree.dropped;
+            self.report.lost(format_args!(
+                "inode {ino}: {n} records of its tree make no sense; dropped"
+            ));
+            model.hurt.insert(ino);
+        }
+        let mut node = Node {
+            rec,
+            content: Content::None,
+            nodes: nodes.clone(),
+            rewrite: !sound,
+            changed,
+        };
+        match kind {
+            Some(Kind::Extents) => {
+                node.content = Content::File(self.extents(model, ino, records, &mut node.rewrite));
+            }
+            Some(Kind::Dir) => {
+                node.content = self.names(ino, records, &mut node.rewrite);
+            }
+            Some(_) => {
+                let Some(target) = self.target(ino, &rec, records, &mut node) else {
+                    model.inode_tree.rewrite = true;
+                    return;
+                };
+                node.content = Content::Link(target);
+            }
+            None => {}
+        }
+        model.inodes.insert(ino, node);
+    }
+
+    fn extents(
+        &mut self,
+        model: &mut Model,
+        ino: u64,
+        records: &Records,
+        rewrite: &mut bool,
+    ) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::with_capacity(records.len());
+        for (fblk, value) in records {
+            let Ok(raw) = RawExtent::parse(*fblk, value) else {
+                *rewrite = true;
+                continue;
+            };
+            let mut e = Extent {
+                fblk: *fblk,
+                phys: raw.phys.get(),
+                len: raw.len.get().into(),
+                unwritten: raw.is_unwritten(),
+            };
+            let end = extents.last().map_or(0, Extent::end);
+            let (phys, len) = (e.phys, e.len);
+            let held = self.salvage.geo.check_range(BlockNr::new(phys), len);
+            let what = match held {
+                Err(what) => what,
+                Ok(()) if e.end() <= end => "lies inside another extent",
+                Ok(()) if e.fblk < end => "overlaps the extent before it",
+                Ok(()) => {
+                    extents.push(e);
+                    continue;
+                }
+            };
+            *rewrite = true;
+            model.hurt.insert(ino);
+            let part = e.fblk < end && e.end() > end && held.is_ok();
+            self.report.lost(format_args!(
+                "inode {ino}: extent at file block {fblk} (block {phys}, {len} blocks): {what}; {}",
+                if part { "cut" } else { "dropped" }
+            ));
+            if part {
+                let by = end.saturating_sub(e.fblk);
+                e.fblk = end;
+                e.phys = e.phys.saturating_add(by);
+                e.len = e.len.saturating_sub(by);
+                extents.push(e);
+            }
+        }
+        extents
+    }
+
+    fn names(&mut self, ino: u64, records: &Records, rewrite: &mut bool) -> Content {
+        let mut parent = 0;
+        let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
+        let mut seen: BTreeSet<Box<[u8]>> = BTreeSet::new();
+        let mut hash = 0;
+        for (key, value) in records {
+            let Some(record) = dir::Record::parse(*key, value) else {
+                *rewrite = true;
+                continue;
+            };
+            if *key == PARENT_KEY {
+                parent = record.ino.get();
+                continue;
+            }
+            let name = record.name.escape_ascii();
+            let mut entry = Entry {
+                key: Some(*key),
+                ino: record.ino.get(),
+                ftype: record.ftype,
+                name: record.name.into(),
+            };
+            let right = dir::base_key(&self.hash_seed, record.name) >> SEQ_BITS;
+            if *key >> SEQ_BITS != right {
+                self.report.done(format_args!(
+                    "inode {ino}: name \"{name}\" under the key {key:#x} of another name; moved"
+                ));
+                *rewrite = true;
+                entry.key = None;
+            }
+            if *key >> SEQ_BITS != hash {
+                hash = *key >> SEQ_BITS;
+                seen.clear();
+            }
+            if !seen.insert(entry.name.clone()) {
+                self.report.lost(format_args!(
+                    "inode {ino}: name \"{name}\" is there twice; the second one, which leads to inode {}, dropped",
+                    entry.ino
+                ));
+                *rewrite = true;
+                continue;
+            }
+            entries.push(entry);
+        }
+        if *rewrite {
+            // Names under wrong keys may be there twice, too.
+            let mut all: BTreeSet<Box<[u8]>> = BTreeSet::new();
+            entries.sort_by_key(|e| e.key.is_none());
+            entries.retain(|e| all.insert(e.name.clone()));
+        }
+        Content::Dir(parent, entries)
+    }
+
+    /// The target of a symbolic link; [`None`] if too much of it is lost to keep it.
+    fn target(
+        &mut self,
+        ino: u64,
+        rec: &InodeRecord,
+        records: &Records,
+        node: &mut Node,
+    ) -> Option<Vec<u8>> {
+        let mut target = Vec::new();
+        let mut whole = true;
+        for (i, (key, piece)) in (0u64..).zip(records) {
+            let last = i.saturating_add(1) == records.len() as u64;
+            whole &= *key == i && (piece.len() == CHUNK || last);
+            target.extend_from_slice(piece);
+        }
+        let (size, len) = (rec.size.get(), target.len());
+        whole &= len as u64 == size || !node.rewrite;
+        // What is being removed may have lost its target already.
+        let leaving = rec.nlink.get() == 0;
+        if (!whole || len == 0 || len > TARGET_MAX) && !leaving {
+            self.report.lost(format_args!(
+                "inode {ino}: symbolic link of {size} bytes whose target cannot be read; dropped with its names"
+            ));
+            return None;
+        }
+        if size != len as u64 && !leaving {
+            self.report.done(format_args!(
+                "inode {ino}: symbolic link of {size} bytes with a target of {len}; size set"
+            ));
+            node.rec.size = (len as u64).into();
+            node.changed = true;
+        }
+        Some(target)
+    }
+}
+
+/// The record of an inode of which nothing but its number is known.
+pub fn new_record(ino: u64, mode: u16) -> InodeRecord {
+    let mut rec = InodeRecord::new_zeroed();
+    rec.ino = ino.into();
+    rec.mode = mode.into();
+    rec.iversion = 1.into();
+    rec.gen = calf_core::seam::crc32c(!0, &(now().to_le_bytes())).into();
+    for time in [
+        &mut rec.atime,
+        &mut rec.mtime,
+        &mut rec.ctime,
+        &mut rec.btime,
+    ] {
+        *time = now().into();
+    }
+    if let Some(kind) = InodeRecord::tree_kind(mode) {
+        rec.root = InlineRoot::empty(kind);
+    }
+    rec
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_nanos()).ok())
+        .unwrap_or(0)
+}
+
+/// The record under key `ino` with what is out of range set right, and what that was; [`None`] if
+/// it cannot even be said what kind of file it is.
+fn mend(ino: u64, value: &[u8]) -> Option<(InodeRecord, Vec<&'static str>)> {
+    let mut rec = InodeRecord::read_from_bytes(value).ok()?;
+    let mut mended = Vec::new();
+    if ino == 0 || ino >= u64::MAX >> 1 {
+        return None;
+    }
+    if rec.ino.get() != ino {
+        rec.ino = ino.into();
+        mended.push("number set right");
+    }
+    let mode = rec.mode.get();
+    let holds = |kind| verify_inline(&rec.root, kind).is_ok();
+    let by_root = match rec.root.0.get(1).copied().and_then(Kind::from_u8) {
+        Some(Kind::Extents) if holds(Kind::Extents) => Some(S_IFREG),
+        Some(Kind::Dir) if holds(Kind::Dir) => Some(S_IFDIR),
+        Some(Kind::Symlink) if holds(Kind::Symlink) => Some(S_IFLNK),
+        _ => None,
+    };
+    let known = [1u16, 2, 4, 6, 8, 10, 12].contains(&(mode >> 12));
+    let of_kind = InodeRecord::tree_kind(mode).is_none_or(holds);
+    match by_root {
+        Some(fmt) if !known || !of_kind => {
+            rec.mode = (mode & !S_IFMT | fmt).into();
+            mended.push("type set to that of its tree");
+        }
+        None if !known => return None,
+        _ => {}
+    }
+    if rec.flags.get() & !FLAGS_KNOWN != 0 {
+        rec.flags = (rec.flags.get() & FLAGS_KNOWN).into();
+        mended.push("unknown flags cleared");
+    }
+    if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
+        rec.reserved = 0.into();
+        rec.attr = [0; 48];
+        mended.push("reserved bytes cleared");
+    }
+    if rec.size.get() > MAX_SIZE {
+        rec.size = 0.into();
+        mended.push("impossible size dropped");
+    }
+    if InodeRecord::tree_kind(rec.mode.get()).is_none()
+        && InodeRecord::parse(Ino::new(ino), zerocopy::IntoBytes::as_bytes(&rec)).is_err()
+    {
+        rec.root = InlineRoot([0; 112]);
+        rec.nblocks = 0.into();
+        mended.push("tree of a special file dropped");
+    }
+    Some((rec, mended))
+}

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads trees that may be damaged: takes every record that holds, and remembers what is missing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use calf_core::format::geometry::Geometry;
+use calf_core::format::group;
+use calf_core::format::node::{
+    self, InlineRoot, NodeCore, NodeId, Slot, CHILD_SIZE, CORE_OFFSET, CORE_SIZE, HEADER_SIZE,
+    LEVEL_ANY, MAX_LEVEL, SLOT_SIZE,
+};
+use calf_core::format::{value, BlockNr, Ino, Kind};
+use zerocopy::FromBytes;
+
+use crate::bits::Bits;
+use crate::image::Image;
+use crate::trees::Records;
+
+/// What a tree gave.
+#[derive(Default)]
+pub struct Found {
+    /// The records that hold, ascending by key.
+    pub records: Records,
+    /// Records that hold, but lie in a node where their key has no business.
+    strays: Records,
+    /// The nodes, without an inline root.
+    pub nodes: Vec<u64>,
+    /// Key ranges whose nodes are lost: from, and up to before.
+    gaps: Vec<(u64, Option<u64>)>,
+    /// Records that were there, but do not hold.
+    pub dropped: u64,
+    /// Nothing was wrong with it.
+    pub sound: bool,
+}
+
+impl Found {
+    /// An empty tree that is sound: that of an inode without one.
+    pub fn none() -> Self {
+        Self {
+            sound: true,
+            ..Self::default()
+        }
+    }
+
+    /// Are nodes missing?
+    pub fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// Does a key lie where nodes are missing?
+    pub fn is_missing(&self, key: u64) -> bool {
+        let inside = |&(lo, hi): &(u64, Option<u64>)| key >= lo && hi.is_none_or(|hi| key < hi);
+        self.gaps.iter().any(inside)
+    }
+}
+
+/// Where a tree hangs.
+#[derive(Clone, Copy)]
+pub enum Root<'r> {
+    /// A block.
+    Block(BlockNr),
+    /// Bytes in an inode record.
+    Inline(&'r InlineRoot),
+}
+
+/// The reader. It remembers which nodes have been seen.
+pub struct Salvage<'a, 'b> {
+    /// Where the nodes are.
+    pub image: &'a Image<'b>,
+    /// The layout.
+    pub geo: &'a Geometry,
+    /// Nodes seen so far.
+    pub nodes: Bits,
+    /// Where leaves that were taken in again say they belong.
+    homes: HashSet<u64>,
+    /// Leaves found by looking at every block, by owner and kind.
+    lost: Option<BTreeMap<(u64, u8), Vec<u64>>>,
+}
+
+struct Todo {
+    block: BlockNr,
+    level: u8,
+    lo: u64,
+    hi: Option<u64>,
+}
+
+struct Node {
+    level: u8,
+    records: Records,
+    sound: bool,
+}
+
+impl<'a, 'b> Salvage<'a, 'b> {
+    /// A reader that has seen nothing.
+    pub fn new(image: &'a Image<'b>, geo: &'a Geometry) -> Self {
+        Self {
+            image,
+            geo,
+            nodes: Bits::new(geo.blocks()),
+            homes: HashSet::new(),
+            lost: None,
+        }
+    }
+
+    /// Reads a tree.
+    pub fn read(&mut self, kind: Kind, owner: Ino, root: Root<'_>) -> Found {
+        let mut found = Found {
+            sound: true,
+            ..Found::default()
+        };
+        let mut todo = Vec::new();
+        let mut counted = None;
+        match root {
+            Root::Block(block) => todo.push(Todo {
+                block,
+                level: LEVEL_ANY,
+                lo: 0,
+                hi: None,
+            }),
+            Root::Inline(root) => {
+                let sound = node::verify_inline(root, kind).is_ok();
+                let level = root.0.first().copied().unwrap_or(0);
+                let Some((level, records)) = slots(&root.0, 0, CORE_SIZE, level) else {
+                    found.sound = false;
+                    found.gaps.push((0, None));
+                    return found;
+                };
+                let node = Node {
+                    level,
+                    records,
+                    sound,
+                };
+                place(&mut found, &mut todo, node, kind, 0, None);
+            }
+        }
+        while let Some(next) = todo.pop() {
+            let id = NodeId {
+                block: next.block,
+                owner,
+                kind,
+                level: next.level,
+            };
+            match self.load(&id) {
+                Some((node, tree_blocks)) => {
+                    if next.level == LEVEL_ANY {
+                        counted = Some(tree_blocks);
+                    } else {
+                        let empty = node.records.is_empty();
+                        found.sound &= tree_blocks == 0 && !empty;
+                    }
+                    found.nodes.push(next.block.get());
+                    place(&mut found, &mut todo, node, kind, next.lo, next.hi);
+                }
+                None => {
+                    found.sound = false;
+                    found.gaps.push((next.lo, next.hi));
+                }
+            }
+        }
+        // After the others: where a key is there twice, the first one stays.
+        found.records.append(&mut found.strays);
+        found.sound &= counted.is_none_or(|n| n == found.nodes.len() as u64);
+        if !found.sound {
+            settle(&mut found.records, kind);
+        } else {
+            // Leaves are each in order; a tree that is sound in its parts may not be as a whole.
+            let sorted = found.records.windows(2).all(|pair| match pair {
+                [(a, old), (b, _)] => a < b && value::verify_order(kind, *a, old, *b).is_ok(),
+                _ => true,
+            });
+            if !sorted {
+                found.sound = false;
+                settle(&mut found.records, kind);
+            }
+        }
+        found
+    }
+
+    /// The node called `id` and its `tree_blocks`, if it is there and was not seen before.
+    fn load(&mut self, id: &NodeId) -> Option<(Node, u64)> {
+        self.geo.check_block(id.block).ok()?;
+        if self.nodes.has(id.block.get()) {
+            return None;
+        }
+        let bytes = self.image.read(id.block.get()).ok()?;
+        let node = open(&bytes, id, self.geo.uuid())?;
+        self.nodes.take(id.block.get());
+        Some((node, node::header(&bytes)?.tree_blocks.get()))
+    }
+
+    /// Fills the gaps of a tree with leaves that nothing leads to any more. `data` are blocks that
+    /// files own: what looks like a node there is their content. Returns the nodes taken.
+    pub fn fill(&mut self, found: &mut Found, kind: Kind, owner: Ino, data: &Bits) -> u64 {
+        if !found.has_gaps() {
+            return 0;
+        }
+        self.look(data);
+        let key = (owner.get(), kind.as_u8());
+        let places = self.lost.as_ref().and_then(|lost| lost.get(&key));
+        let mut taken = 0u64;
+        let mut have: HashSet<u64> = found.records.iter().map(|(key, _)| *key).collect();
+        for &place in places.cloned().unwrap_or_default().iter() {
+            let Ok(bytes) = self.image.read(place) else {
+                continue;
+            };
+            let home = node::header(&bytes).map_or(0, |h| h.block.get());
+            let known = self.nodes.has(home) || self.homes.contains(&home);
+            if known || data.has(place) {
+                continue;
+            }
+            let Some((0, records)) = slots(&bytes, CORE_OFFSET, HEADER_SIZE, 0) else {
+                continue;
+            };
+            let before = found.records.len();
+            for (key, bytes) in records {
+                let missing =
+                    found.is_missing(key) && value::verify_value(kind, key, &bytes).is_ok();
+                if missing && have.insert(key) {
+                    found.records.push((key, bytes));
+                }
+            }
+            if found.records.len() > before {
+                taken = taken.saturating_add(1);
+                // Its home may be a file's: then the header is what is damaged.
+                self.homes.insert(home);
+                self.nodes.take(place);
+                found.nodes.push(place);
+            }
+        }
+        settle(&mut found.records, kind);
+        taken
+    }
+
+    /// Owners of lost leaves of a kind.
+    pub fn lost_owners(&mut self, kind: Kind, data: &Bits) -> Vec<u64> {
+        self.look(data);
+        let lost = self.lost.iter().flat_map(|lost| lost.keys());
+        let owners = lost.filter(|(_, k)| *k == kind.as_u8());
+        owners.map(|(owner, _)| *owner).collect()
+    }
+
+    /// Looks at every block in use once for leaves of this filesystem that nothing leads to.
+    fn look(&mut self, data: &Bits) {
+        if self.lost.is_some() {
+            return;
+        }
+        let mut lost: BTreeMap<(u64, u8), Vec<u64>> = BTreeMap::new();
+        for g in 0..self.geo.ngroups() {
+            let (start, len) = self.geo.group_range(g);
+            let bitmap = self.bitmap(g);
+            for at in 0..len {
+                let block = BlockNr::new(start.get().saturating_add(at));
+                // CAST: less than a group.
+                let free = bitmap
+                    .as_ref()
+                    .is_some_and(|b| !calf_core::algo::bitmap::test_byte(b, at as usize));
+                if free || self.geo.check_block(block).is_err() || data.has(block.get()) {
+                    continue;
+                }
+                let Ok(bytes) = self.image.read(block.get()) else {
+                    continue;
+                };
+                if let Some((owner, kind)) = leaf(&bytes, self.geo.uuid()) {
+                    lost.entry((owner, kind)).or_default().push(block.get());
+                }
+            }
+        }
+        self.lost = Some(lost);
+    }
+
+    /// The bitmap of a group, if it and its descriptor hold.
+    pub fn bitmap(&self, g: u64) -> Option<Vec<u8>> {
+        let bytes = self.image.read(self.geo.bitmap_block(g).get()).ok()?;
+        let (block, off) = self.geo.desc_location(g);
+        let desc = self.image.read(block.get()).ok()?;
+        group::verify_bitmap(&desc, off, &bytes, self.geo, g).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Sorts the records, drops what is there twice, and what reaches into the next one where ranges
+/// may not. The first of two with the same key stays.
+fn settle(records: &mut Records, kind: Kind) {
+    records.sort_by_key(|(key, _)| *key);
+    records.dedup_by_key(|(key, _)| *key);
+    if kind == Kind::Refcount {
+        // They are computed anew; only their order matters.
+        let mut end = 0;
+        records.retain(|(key, value)| {
+            let len = value
+                .first_chunk::<4>()
+                .map_or(0, |b| u32::from_le_bytes(*b));
+            let fits = *key >= end;
+            if fits {
+                end = key.saturating_add(len.into());
+            }
+            fits
+        });
+    }
+}
+
+/// Takes in a node: records that hold, or children.
+fn place(
+    found: &mut Found,
+    todo: &mut Vec<Todo>,
+    node: Node,
+    kind: Kind,
+    lo: u64,
+    hi: Option<u64>,
+) {
+    found.sound &= node.sound;
+    let inside = |key: u64| key >= lo && hi.is_none_or(|hi| key < hi);
+    if node.level == 0 {
+        for (mut key, bytes) in node.records {
+            if kind == Kind::Inodes && !inside(key) {
+                // The record knows its own number.
+                let own = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
+                key = own.filter(|&own| inside(own)).unwrap_or(key);
+                found.sound = false;
+            }
+            found.sound &= inside(key);
+            match value::verify_value(kind, key, &bytes) {
+                Ok(()) => {}
+                // Inode records are mended, not judged.
+                Err(_) if kind == Kind::Inodes => found.sound = false,
+                Err(_) => {
+                    found.sound = false;
+                    found.dropped = found.dropped.saturating_add(1);
+                    continue;
+                }
+            }
+            match inside(key) {
+                true => found.records.push((key, bytes)),
+                false => found.strays.push((key, bytes)),
+            }
+        }
+        return;
+    }
+    found.sound &= node.records.first().is_some_and(|(key, _)| *key == lo);
+    let mut next = hi;
+    // What comes first goes on top.
+    for (i, (key, child)) in node.records.iter().enumerate().rev() {
+        found.sound &= inside(*key) || i == 0;
+        let child: Option<[u8; CHILD_SIZE]> = child.as_slice().try_into().ok();
+        let block = BlockNr::new(child.map_or(0, u64::from_le_bytes));
+        let lo = if i == 0 { lo } else { (*key).max(lo) };
+        todo.push(Todo {
+            block,
+            level: node.level.saturating_sub(1),
+            lo,
+            hi: next,
+        });
+        next = Some(lo);
+    }
+}
+
+/// Opens a block as the node `id`. With a right checksum it must be exactly that node; with a
+/// wrong one, one field of the header may be what is wrong.
+fn open(bytes: &[u8], id: &NodeId, uuid: &[u8; 16]) -> Option<Node> {
+    let header = node::header(bytes)?;
+    let reserved = header.reserved.iter().any(|&b| b != 0);
+    let sealed = header.crc.get() == node::checksum(bytes, uuid);
+    if sealed {
+        node::verify_identity(bytes, id, uuid).ok()?;
+    } else {
+        let level = header.core.level;
+        let signs = [
+            header.magic.get() == node::MAGIC,
+            header.block.get() == id.block.get(),
+            header.owner.get() == id.owner.get(),
+            header.uuid == *uuid,
+            header.core.kind == id.kind.as_u8()
+                && (id.level == LEVEL_ANY || level == id.level)
+                && level < MAX_LEVEL,
+        ];
+        if signs.into_iter().filter(|sign| !sign).count() > 1 {
+            return None;
+        }
+    }
+    let level = match id.level {
+        LEVEL_ANY => header.core.level,
+        level => level,
+    };
+    let (level, records) = slots(bytes, CORE_OFFSET, HEADER_SIZE, level)?;
+    Some(Node {
+        level,
+        records,
+        sound: sealed && !reserved && node::verify_structure(bytes, id, uuid).is_ok(),
+    })
+}
+
+/// Is this block a leaf of the filesystem, wherever it lies? Its owner and kind.
+fn leaf(bytes: &[u8], uuid: &[u8; 16]) -> Option<(u64, u8)> {
+    let header = node::header(bytes)?;
+    let holds = header.magic.get() == node::MAGIC
+        && header.uuid == *uuid
+        && header.core.level == 0
+        && header.crc.get() == node::checksum(bytes, uuid);
+    holds.then_some((header.owner.get(), header.core.kind))
+}
+
+/// Level and records of a node. The values are packed without holes, so where the chain breaks,
+/// something is wrong; the records on both sides of it are still good.
+fn slots(bytes: &[u8], core_at: usize, slots_at: usize, level: u8) -> Option<(u8, Records)> {
+    if level >= MAX_LEVEL {
+        return None;
+    }
+    let (core, _) = NodeCore::ref_from_prefix(bytes.get(core_at..)?).ok()?;
+    let most = bytes.len().saturating_sub(slots_at) / SLOT_SIZE;
+    let nr = usize::from(core.nr.get()).min(most);
+    let (slots, _) = <[Slot]>::ref_from_prefix_with_elems(bytes.get(slots_at..)?, nr).ok()?;
+    let floor = slots_at.saturating_add(nr.saturating_mul(SLOT_SIZE));
+    let mut records = Records::with_capacity(nr);
+    let mut before = None;
+    for (i, slot) in slots.iter().enumerate() {
+        let (key, off) = (slot.key.get(), usize::from(slot.off.get()));
+        // A key that does not fit between its neighbours, which fit each other.
+        let next = slots.get(i.saturating_add(1)).map(|next| next.key.get());
+        if next.is_some_and(|next| key >= next && before < Some(next)) {
+            continue;
+        }
+        let end = off.saturating_add(usize::from(slot.len.get()));
+        let value = bytes.get(off..end).filter(|_| off >= floor);
+        let Some(value) = value.filter(|_| before < Some(key)) else {
+            continue;
+        };
+        if level > 0 && value.len() != CHILD_SIZE {
+            continue;
+        }
+        before = Some(key);
+        records.push((key, value.to_vec()));
+    }
+    if level > 0 && records.is_empty() {
+        return None;
+    }
+    Some((level, records))
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fsck.calf from the command line: exit codes and options.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::*;
+
+fn fsck(args: &[&str], image: &Path) -> (Option<i32>, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_fsck-calf"))
+        .args(args)
+        .arg(image)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.code(), String::from_utf8(text).unwrap())
+}
+
+fn image(name: &str, memory: &calf_io::device::Memory) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, &*memory.0.borrow()).unwrap();
+    path
+}
+
+#[test]
+fn exit_codes() {
+    let (memory, geo, _) = full(10, 8192);
+    let path = image("codes.img", &memory);
+    for args in [
+        &["-n"][..],
+        &["-y"],
+        &["-f", "-y"],
+        &["-C0", "-n"],
+        &["-C"],
+        &[],
+    ] {
+        let (code, text) = fsck(args, &path);
+        assert_eq!(code, Some(0), "{args:?} {text}");
+        assert!(text.contains("clean, 127 files"), "{text}");
+    }
+    let (code, text) = fsck(&["-p"], &path);
+    assert!(code == Some(0) && text.contains("not checked"), "{text}");
+    // A root of a tree is gone: that costs something.
+    let at = (geo.inode_root().get() * 1024) as usize;
+    memory.0.borrow_mut()[at..at + 1024].fill(0x5a);
+    let path = image("codes.img", &memory);
+    for args in [&["-n"][..], &[], &["-a", "-f"], &["-p", "-f"]] {
+        let (code, text) = fsck(args, &path);
+        assert_eq!(code, Some(4), "{args:?} {text}");
+    }
+    assert!(fs::read(&path).unwrap() == *memory.0.borrow());
+    let (code, text) = fsck(&["-y"], &path);
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(fsck(&["-n", "-f"], &path).0, Some(0));
+    assert_eq!(fsck(&["-n", "-y"], &path).0, Some(16));
+    assert_eq!(fsck(&["--what"], &path).0, Some(16));
+    assert_eq!(fsck(&["-y"], Path::new("/nonexistent")).0, Some(8));
+    fs::write(&path, vec![0; 1 << 20]).unwrap();
+    assert_eq!(fsck(&["-y"], &path).0, Some(8));
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Damage, and what must survive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use calf_core::algo::dir::Record;
+use calf_core::algo::extent;
+use calf_core::algo::symlink;
+use calf_core::format::geometry::Geometry;
+use calf_core::format::node;
+use calf_core::format::{BlockNr, Ino, Kind};
+use calf_core::random::Random;
+use calf_io::device::{Memory, Storage};
+use calf_io::editor::Editor;
+use std::ops::ControlFlow;
+
+use super::{Builder, ROOT};
+
+/// What a path leads to, and all blocks that say so.
+#[derive(Clone, Debug)]
+pub struct File {
+    pub ino: u64,
+    pub mode: u16,
+    pub size: u64,
+    pub nlink: u32,
+    /// Content, as far as there is any: blocks by file block, or the target.
+    pub data: Vec<(u64, Vec<u8>)>,
+    /// The blocks without which it cannot be read: nodes of its tree and of all directories on the
+    /// way, and its data.
+    pub blocks: BTreeSet<u64>,
+}
+
+/// The blocks of a tree's nodes.
+fn nodes(editor: &Editor<'_>, tree: &calf_core::algo::btree::Tree, out: &mut BTreeSet<u64>) {
+    use calf_core::algo::store::NodeRead;
+    let size = editor.geo().block_size() as usize;
+    let mut todo: Vec<(u64, u8)> = Vec::new();
+    let take = |bytes: &[u8], core: usize, slots: usize, todo: &mut Vec<(u64, u8)>| {
+        let level = bytes[core];
+        let nr = u16::from_le_bytes([bytes[core + 2], bytes[core + 3]]);
+        if level == 0 {
+            return;
+        }
+        for i in 0..usize::from(nr) {
+            let at = slots + i * node::SLOT_SIZE + 8;
+            let off = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+            let child = u64::from_le_bytes(bytes[off..off + 8].try_into().unwrap());
+            todo.push((child, level - 1));
+        }
+    };
+    match &tree.root {
+        calf_core::algo::btree::Root::Inline(root) => take(&root.0, 0, node::CORE_SIZE, &mut todo),
+        calf_core::algo::btree::Root::Block(block) => todo.push((block.get(), node::LEVEL_ANY)),
+    }
+    while let Some((block, level)) = todo.pop() {
+        out.insert(block);
+        let id = node::NodeId {
+            block: BlockNr::new(block),
+            owner: tree.owner,
+            kind: tree.kind,
+            level,
+        };
+        let bytes = editor.with_node(id, |bytes| bytes.to_vec()).unwrap();
+        assert_eq!(bytes.len(), size);
+        take(&bytes, node::CORE_OFFSET, node::HEADER_SIZE, &mut todo);
+    }
+}
+
+/// All files by path, read with the trees' own code.
+pub fn files(memory: &Memory, geo: Geometry) -> BTreeMap<Vec<u8>, File> {
+    let b = Builder::new(memory, geo);
+    let size = geo.block_size();
+    let mut out = BTreeMap::new();
+    let mut todo = vec![(Vec::new(), ROOT, BTreeSet::new())];
+    let mut hops = 0;
+    while let Some((path, ino, way)) = todo.pop() {
+        hops += 1;
+        assert!(hops < 100_000, "the directories go round");
+        let rec = b.editor.inode(ino).unwrap().unwrap();
+        let mut file = File {
+            ino: ino.get(),
+            mode: rec.mode.get(),
+            size: rec.size.get(),
+            nlink: rec.nlink.get(),
+            data: Vec::new(),
+            blocks: way,
+        };
+        if let Some(kind) = calf_core::format::inode::InodeRecord::tree_kind(file.mode) {
+            let tree = b.tree(&rec);
+            nodes(&b.editor, &tree, &mut file.blocks);
+            match kind {
+                Kind::Extents => {
+                    let mut at = 0;
+                    while let Some(e) = extent::next_extent(&tree, &b.editor, at).unwrap() {
+                        for i in 0..e.len {
+                            let block = e.phys.get() + i;
+                            file.blocks.insert(block);
+                            let bytes = memory.read(block * size, size as usize).unwrap();
+                            let unwritten = if e.unwritten { Vec::new() } else { bytes };
+                            file.data.push((e.fblk + i, unwritten));
+                        }
+                        at = e.end();
+                    }
+                }
+                Kind::Dir => {
+                    tree.scan(&b.editor, 1, |key, value| {
+                        let record = Record::parse(key, value).unwrap();
+                        let path = [&path[..], b"/", record.name].concat();
+                        todo.push((path, record.ino, file.blocks.clone()));
+                        ControlFlow::Continue(())
+                    })
+                    .unwrap();
+                }
+                _ => {
+                    let target = symlink::read(&tree, &b.editor, file.size).unwrap();
+                    file.data.push((0, target.to_vec()));
+                }
+            }
+        }
+        out.insert(path, file);
+    }
+    out
+}
+
+/// The blocks of the tree of inodes that lead to an inode.
+pub fn way_to(memory: &Memory, geo: Geometry, ino: u64) -> BTreeSet<u64> {
+    let editor = Editor::new(memory, geo);
+    let mut out = BTreeSet::new();
+    let (mut block, mut level) = (geo.inode_root().get(), node::LEVEL_ANY);
+    loop {
+        use calf_core::algo::store::NodeRead;
+        out.insert(block);
+        let id = node::NodeId {
+            block: BlockNr::new(block),
+            owner: Ino::GLOBAL,
+            kind: Kind::Inodes,
+            level,
+        };
+        let bytes = editor.with_node(id, |bytes| bytes.to_vec()).unwrap();
+        level = bytes[node::CORE_OFFSET];
+        if level == 0 {
+            return out;
+        }
+        let nr = u16::from_le_bytes([bytes[node::CORE_OFFSET + 2], bytes[node::CORE_OFFSET + 3]]);
+        let slot = |i: usize| &bytes[node::HEADER_SIZE + i * node::SLOT_SIZE..];
+        let key = |i: usize| u64::from_le_bytes(slot(i)[..8].try_into().unwrap());
+        let i = (0..usize::from(nr)).rev().find(|&i| key(i) <= ino).unwrap();
+        let off = usize::from(u16::from_le_bytes([slot(i)[8], slot(i)[9]]));
+        block = u64::from_le_bytes(bytes[off..off + 8].try_into().unwrap());
+        level -= 1;
+    }
+}
+
+/// Every block that matters: fixed areas but the log, and nodes.
+pub fn metadata(memory: &Memory, geo: &Geometry) -> Vec<u64> {
+    let size = geo.block_size();
+    let is_node = |b: &u64| memory.read(b * size, 4).unwrap() == b"CALN";
+    let mut places: Vec<u64> = (0..geo.blocks()).filter(is_node).collect();
+    let groups = (0..geo.ngroups()).map(|g| geo.bitmap_block(g).get());
+    places.extend(groups);
+    places.extend((0..geo.desc_blocks()).map(|i| geo.desc_start().get() + i));
+    places.extend([0, geo.journal_start().get()]);
+    places.extend(geo.backup_block().map(|block| block.get()));
+    places
+}
+
+/// One block is damaged. Returns the blocks that changed and the kind of damage.
+pub fn damage(
+    memory: &Memory,
+    old: &Memory,
+    geo: &Geometry,
+    places: &[u64],
+    random: &mut Random,
+) -> (Vec<u64>, &'static str) {
+    let size = geo.block_size();
+    let block = places[random.below(places.len() as u64) as usize];
+    let mut bytes = memory.read(block * size, size as usize).unwrap();
+    let (mut hit, mut kind) = (vec![block], "random bytes");
+    match random.below(7) {
+        0 => bytes.iter_mut().for_each(|b| *b = random.any() as u8),
+        1 => {
+            kind = "zeros";
+            bytes.fill(0);
+        }
+        2 | 3 => {
+            kind = "bits";
+            for _ in 0..=random.below(4) {
+                bytes[random.below(size) as usize] ^= 1 << random.below(8);
+            }
+        }
+        4 => {
+            kind = "bits, with a right checksum";
+            for _ in 0..=random.below(4) {
+                // Mostly where the structure is.
+                let at = match random.below(3) {
+                    0 => random.below(size),
+                    1 => random.below(64),
+                    _ => 64 + random.below(200),
+                };
+                bytes[at as usize] ^= 1 << random.below(8);
+            }
+            if bytes.starts_with(b"CALN") {
+                node::seal(&mut bytes, geo.uuid());
+            }
+        }
+        5 => {
+            kind = "swapped";
+            let other = places[random.below(places.len() as u64) as usize];
+            let theirs = memory.read(other * size, size as usize).unwrap();
+            memory.write_at(&bytes, other * size).unwrap();
+            bytes = theirs;
+            hit.push(other);
+        }
+        _ => {
+            kind = "old content";
+            bytes = old.read(block * size, size as usize).unwrap();
+        }
+    }
+    memory.write_at(&bytes, block * size).unwrap();
+    (hit, kind)
+}

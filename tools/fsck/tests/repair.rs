@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Images damaged at random: after a repair they are clean, and what was not hit is still there.
+
+mod common;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use calf_core::format::geometry::Geometry;
+use calf_core::format::super_block::SuperBlock;
+use calf_core::random::Random;
+use calf_fsck::check::Mode;
+use calf_io::device::{Memory, Storage};
+use common::damage::{damage, files, metadata, way_to, File};
+use common::*;
+
+/// A device that fails for good after some writes, as if the power had gone.
+struct Failing<'a> {
+    memory: &'a Memory,
+    left: Cell<u64>,
+}
+
+impl Storage for Failing<'_> {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.memory.read_at(buf, at)
+    }
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        match self.left.get().checked_sub(1) {
+            None => Err(io::Error::other("the power is gone")),
+            Some(left) => {
+                self.left.set(left);
+                self.memory.write_at(buf, at)
+            }
+        }
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An image, an earlier state of it, and what is in it.
+struct Base {
+    memory: Memory,
+    old: Memory,
+    geo: Geometry,
+    places: Vec<u64>,
+    files: BTreeMap<Vec<u8>, File>,
+    ways: BTreeMap<u64, BTreeSet<u64>>,
+}
+
+fn base(log: u32, blocks: u64) -> Base {
+    let (memory, geo, old) = rich(log, blocks);
+    let places = metadata(&memory, &geo);
+    let files = files(&memory, geo);
+    let ways = files
+        .values()
+        .map(|file| (file.ino, way_to(&memory, geo, file.ino)))
+        .collect();
+    Base {
+        memory,
+        old,
+        geo,
+        places,
+        files,
+        ways,
+    }
+}
+
+/// Files whose own blocks, records and directories were not hit are as they were.
+fn untouched_survive(base: &Base, after: &Memory, hit: &BTreeSet<u64>, note: &str) {
+    let sb = SuperBlock::parse(&after.0.borrow(), after.size()).unwrap();
+    let now = files(after, sb.geo);
+    let by_path = |path: &[u8]| base.files.get(path).unwrap();
+    for (path, file) in &base.files {
+        // The directories on the way, and everybody's place in the tree of inodes.
+        let mut inos = vec![file.ino];
+        for (i, _) in path.iter().enumerate().filter(|(_, &b)| b == b'/') {
+            inos.push(by_path(&path[..i]).ino);
+        }
+        let whole =
+            file.blocks.is_disjoint(hit) && inos.iter().all(|ino| base.ways[ino].is_disjoint(hit));
+        if !whole {
+            continue;
+        }
+        let name = path.escape_ascii();
+        let Some(found) = now.get(path) else {
+            panic!("{note}: {name} (inode {}) is gone", file.ino);
+        };
+        assert_eq!(
+            (found.ino, found.mode),
+            (file.ino, file.mode),
+            "{note}: {name}"
+        );
+        if file.mode >> 12 == 4 {
+            continue;
+        }
+        assert_eq!(found.size, file.size, "{note}: {name}");
+        assert!(
+            found.data == file.data,
+            "{note}: {name} has another content"
+        );
+    }
+}
+
+/// Damages the base under `seed`, repairs, and judges.
+fn one(base: &Base, seed: u64) {
+    let mut random = Random::new(seed);
+    let memory = base.memory.clone();
+    let mut hit = BTreeSet::new();
+    let mut note = format!("seed {seed}:");
+    for _ in 0..=random.below(5) {
+        let (blocks, kind) = damage(&memory, &base.old, &base.geo, &base.places, &mut random);
+        note += &format!(" {kind} in {blocks:?},");
+        hit.extend(blocks);
+    }
+    let damaged = memory.clone();
+    let (out, lines) = run(&memory, Mode::Repair);
+    let out = out.unwrap_or_else(|e| panic!("{note} {e}"));
+    assert_eq!(out.left, 0, "{note} {lines:#?}");
+    let (out, after) = run(&memory, Mode::Check);
+    assert_eq!(out.unwrap().errors, 0, "{note} {after:#?}");
+    assert!(
+        !run(&memory, Mode::Repair).0.unwrap().changed,
+        "{note} again"
+    );
+    untouched_survive(base, &memory, &hit, &format!("{note} {lines:#?}"));
+    // Killed after some writes and run again, it ends in the same way.
+    let writes = random.below(60);
+    let failing = Failing {
+        memory: &damaged,
+        left: Cell::new(writes),
+    };
+    note += &format!(" killed after {writes} writes");
+    let (first, _) = run(&failing, Mode::Repair);
+    let (out, lines) = run(&damaged, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{note} {lines:#?}");
+    assert_clean(&damaged);
+    untouched_survive(base, &damaged, &hit, &note);
+    if first.is_err() {
+        same_names(&memory, &damaged, &note);
+    }
+}
+
+/// The interrupted repair has lost nothing that the other one kept.
+fn same_names(whole: &Memory, twice: &Memory, note: &str) {
+    let names = |memory: &Memory| -> BTreeSet<Vec<u8>> {
+        let sb = SuperBlock::parse(&memory.0.borrow(), memory.size()).unwrap();
+        files(memory, sb.geo).into_keys().collect()
+    };
+    let (whole, twice) = (names(whole), names(twice));
+    let lost: Vec<_> = whole.difference(&twice).collect();
+    assert!(lost.is_empty(), "{note}: lost {lost:?}");
+}
+
+/// Judges images, on two threads.
+fn range(first: u64, images: u64) {
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            scope.spawn(move || {
+                let bases = [base(10, 20000), base(12, 8192), base(10, 4096)];
+                for seed in (first + thread..first + images).step_by(2) {
+                    one(&bases[(seed % 3) as usize], seed);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn damaged_images_are_repaired() {
+    range(0, 60);
+}
+
+/// All of them: `make damage`, or `cargo test --release -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_damaged_images_are_repaired() {
+    let number = |name, or| std::env::var(name).map_or(or, |n: String| n.parse().unwrap());
+    range(
+        number("CALF_DAMAGE_FIRST", 1000),
+        number("CALF_DAMAGE_IMAGES", 1000),
+    );
+}
+
+#[test]
+fn a_full_device_is_left_alone() {
+    let (memory, geo, inos) = full(10, 4096);
+    let mut b = Builder::new(&memory, geo);
+    // Everything is in use, and one inode has a wrong count.
+    let mut rec = b.editor.inode(inos[0]).unwrap().unwrap();
+    let mut tree = b.tree(&rec);
+    let (mut at, mut data) = (5000, 0);
+    while let Ok((phys, len)) = b.editor.alloc(calf_core::format::BlockNr::ZERO, 1) {
+        let e = calf_core::algo::extent::Extent {
+            fblk: at,
+            phys,
+            len,
+            unwritten: true,
+        };
+        if calf_core::algo::extent::insert(&mut tree, &mut b.editor, e).is_err() {
+            let _ = b.editor.free(phys, len);
+            break;
+        }
+        (at, data) = (at + 2, data + len);
+    }
+    rec.nlink = 7.into();
+    b.store(&mut rec, &tree, data);
+    b.editor.flush().unwrap();
+    let before = memory.clone();
+    let (out, lines) = run(&memory, Mode::Repair);
+    let out = out.unwrap();
+    assert!(out.left > 0 && !out.changed, "{lines:#?}");
+    assert!(lines.iter().any(|l| l.contains("no free block is left")));
+    assert!(*before.0.borrow() == *memory.0.borrow());
+}
+
+#[test]
+fn preen_does_nothing_that_loses_something() {
+    let (memory, geo, [big, _, _]) = full(10, 20000);
+    edit_super(&memory, |sb| sb.set_mounted(1));
+    let out = run(&memory, Mode::Preen).0.unwrap();
+    assert!(out.left == 0 && out.changed && out.losses == 0);
+    let mut b = Builder::new(&memory, geo);
+    let mut rec = b.editor.inode(big).unwrap().unwrap();
+    rec.mode = 0.into();
+    rec.root.0[1] = 99;
+    b.editor.put_inode(&rec).unwrap();
+    b.editor.flush().unwrap();
+    let before = memory.clone();
+    let (out, lines) = run(&memory, Mode::Preen);
+    let out = out.unwrap();
+    assert!(out.left > 0 && !out.changed, "{lines:#?}");
+    assert!(*before.0.borrow() == *memory.0.borrow());
+    assert_eq!(run(&memory, Mode::Repair).0.unwrap().left, 0);
+}
+
+#[test]
+fn orphans_are_worked_off() {
+    use calf_core::format::inode::S_IFREG;
+    use calf_core::format::orphan::RawOrphan;
+    use zerocopy::IntoBytes;
+    let (memory, geo) = empty(10, 4096);
+    let mut b = Builder::new(&memory, geo);
+    let mut rec = b.record(S_IFREG, 0);
+    let tree = b.tree(&rec);
+    b.store(&mut rec, &tree, 0);
+    let long = b.file(ROOT, "long", 30);
+    let mut cut = b.editor.inode(long).unwrap().unwrap();
+    cut.size = 4000.into();
+    b.editor.put_inode(&cut).unwrap();
+    let mut orphans = b.editor.orphans();
+    for (ino, orphan) in [
+        (rec.ino.get(), RawOrphan::unlinked()),
+        (long.get(), RawOrphan::truncate(4000)),
+    ] {
+        orphans
+            .insert(&mut b.editor, ino, orphan.as_bytes())
+            .unwrap();
+    }
+    b.finish(&memory);
+    let (out, lines) = run(&memory, Mode::Preen);
+    let out = out.unwrap();
+    assert_eq!(
+        (out.errors, out.left, out.changed, out.inodes),
+        (0, 0, true, 2),
+        "{lines:#?}"
+    );
+    let b = Builder::new(&memory, geo);
+    assert_eq!(b.editor.inode(long).unwrap().unwrap().nblocks.get(), 3);
+}
+
+/// Restores what cannot be read at all: the superblock and every copy of it.
+#[test]
+fn the_superblock_is_made_again() {
+    for log in [10, 12] {
+        let (memory, geo, _) = full(log, 8192);
+        let before = files(&memory, geo);
+        memory.write_at(&[0xaa; 1024], 0).unwrap();
+        if let Some(copy) = geo.backup_block() {
+            let at = copy.get() << log;
+            memory.write_at(&[0xaa; 1024], at).unwrap();
+        }
+        let (out, lines) = run(&memory, Mode::Repair);
+        assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+        assert_clean(&memory);
+        let after = files(&memory, geo);
+        assert!(before.keys().eq(after.keys()));
+    }
+}
+
+/// Messages say what, where, and what was done.
+#[test]
+fn repairs_are_told() {
+    let (memory, geo, [big, _, sub]) = full(10, 20000);
+    let mut b = Builder::new(&memory, geo);
+    let mut rec = b.editor.inode(big).unwrap().unwrap();
+    let mut tree = b.tree(&rec);
+    let e = calf_core::algo::extent::Extent {
+        fblk: 2,
+        phys: calf_core::format::BlockNr::new(1),
+        len: 1,
+        unwritten: false,
+    };
+    calf_core::algo::extent::insert(&mut tree, &mut b.editor, e).unwrap();
+    b.store(&mut rec, &tree, 1);
+    let mut rec = b.record(calf_core::format::inode::S_IFREG, 1);
+    rec.ino = 4711.into();
+    b.link(sub, "ghost", &rec);
+    let mut rec = b.record(calf_core::format::inode::S_IFREG | 0o644, 1);
+    rec.ino = 5000.into();
+    let tree = b.tree(&rec);
+    b.store(&mut rec, &tree, 0);
+    b.editor.flush().unwrap();
+    let (_, lines) = run(&memory, Mode::Repair);
+    for text in [
+        "extent at file block 2 (block 1, 1 blocks): block number inside a fixed area; dropped",
+        "name \"ghost\" leads to inode 4711, which does not exist; dropped",
+        "inode 5000: no name leads to it; it is lost+found/#5000 now",
+        "not whole any more: /big (inode",
+    ] {
+        assert!(lines.iter().any(|l| l.contains(text)), "{text}: {lines:#?}");
+    }
+    assert!(files(&memory, geo).contains_key(&b"/lost+found/#5000"[..]));
+}
