@@ -58,9 +58,7 @@ impl IomapOps for Report {
         sb.check_shutdown()?;
         let (at, _) = map::blocks(sb, req.pos, req.end());
         let ext = inode.data().ext.read();
-        let old = map::old_at(sb, inode, &ext, at)?;
-        let staged = ext.staging.next_data(at);
-        let answer = match old {
+        let answer = match map::old_at(sb, inode, &ext, at)? {
             Old::Written(e) => {
                 let (shared, run) = map::shared_run(sb, &ext, e.phys, e.len)?;
                 let e = map::clip(e, at, at.saturating_add(run));
@@ -70,12 +68,9 @@ impl IomapOps for Report {
                 }
             }
             // What is staged over no data is a delayed allocation to the user.
-            Old::Hole { end } => match staged {
-                Some(s) if s.start <= at => ReportMap::Delalloc(map::span(sb, at, end.min(s.end))?),
-                s => {
-                    let end = s.map_or(end, |s| end.min(s.start));
-                    ReportMap::Hole(map::span(sb, at, end)?)
-                }
+            Old::Hole { end } => match map::staged_over_hole(&ext, at, end) {
+                (true, end) => ReportMap::Delalloc(map::span(sb, at, end)?),
+                (false, end) => ReportMap::Hole(map::span(sb, at, end)?),
             },
             Old::Unwritten(e) => ReportMap::Unwritten(map::run(sb, e)?),
         };
@@ -93,18 +88,13 @@ impl IomapOps for Seek {
         sb.check_shutdown()?;
         let (at, _) = map::blocks(sb, req.pos, req.end());
         let ext = inode.data().ext.read();
-        let old = map::old_at(sb, inode, &ext, at)?;
-        let staged = ext.staging.next_data(at);
-        let answer = match old {
+        let answer = match map::old_at(sb, inode, &ext, at)? {
             Old::Written(e) => SeekMap::Data(map::run(sb, e)?),
             Old::Unwritten(e) => SeekMap::Unwritten(map::span(sb, at, e.end())?),
             // The page cache knows whether a staged hole has data (C-SEEK-UNWRITTEN).
-            Old::Hole { end } => match staged {
-                Some(s) if s.start <= at => SeekMap::Unwritten(map::span(sb, at, end.min(s.end))?),
-                s => {
-                    let end = s.map_or(end, |s| end.min(s.start));
-                    SeekMap::Hole(map::span(sb, at, end)?)
-                }
+            Old::Hole { end } => match map::staged_over_hole(&ext, at, end) {
+                (true, end) => SeekMap::Unwritten(map::span(sb, at, end)?),
+                (false, end) => SeekMap::Hole(map::span(sb, at, end)?),
             },
         };
         Ok(Answer::new(answer, inode.data().cookie()))

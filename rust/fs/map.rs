@@ -99,6 +99,16 @@ pub(crate) fn shared_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Re
     Ok((count > 1, run.max(1)))
 }
 
+/// Is data staged over block `at` of the hole `[at, end)`? Returns the answer and the end of the
+/// part of the hole that it holds for.
+pub(crate) fn staged_over_hole(ext: &InodeExt, at: u64, end: u64) -> (bool, u64) {
+    match ext.staging.next(at) {
+        Some(s) if s.start <= at => (true, end.min(s.end)),
+        Some(s) => (false, end.min(s.start)),
+        None => (false, end),
+    }
+}
+
 /// Where a write to a file block goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
@@ -155,22 +165,18 @@ pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -
             source: old.written().map(|e| clip(e, at, entry.end)),
         });
     }
-    let next = ext.staging.next_data(at).map_or(u64::MAX, |e| e.start);
+    // Up to the next staged range of whatever kind: a search for the next one with data would look
+    // at every preallocated block that is dirty.
+    let next = entry.map_or_else(|| ext.staging.next_start(at), |convert| convert.end);
     let end = end.min(old.end()).min(next);
     let always_cow = sb.opts().always_cow;
     match old {
         Old::Hole { .. } => Ok(Place::MustReserve { end, source: None }),
         Old::Unwritten(_) if always_cow => Ok(Place::MustReserve { end, source: None }),
-        Old::Unwritten(e) => {
-            let end = match entry {
-                Some(convert) => end.min(convert.end),
-                None => end.min(ext.staging.next_start(at)),
-            };
-            Ok(Place::Unwritten {
-                extent: clip(e, at, end),
-                staged: entry.is_some(),
-            })
-        }
+        Old::Unwritten(e) => Ok(Place::Unwritten {
+            extent: clip(e, at, end),
+            staged: entry.is_some(),
+        }),
         Old::Written(e) => {
             let e = clip(e, at, end);
             let (shared, run) = if always_cow {
