@@ -193,3 +193,10 @@ int calf_iomap_writepages(struct address_space *mapping, struct writeback_contro
 
 	return iomap_writepages(&wpc);
 }
+
+int calf_swap_activate(struct swap_info_struct *sis, struct file *file, sector_t *span,
+		       const struct iomap_ops *ops)
+{
+	sis->bdev = file_inode(file)->i_sb->s_bdev;
+	return iomap_swapfile_activate(sis, file, span, ops);
+}

@@ -8,6 +8,7 @@
 #include <linux/list.h>
 #include <linux/pagemap.h>
 #include <linux/spinlock.h>
+#include <linux/swap.h>
 #include <linux/types.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
@@ -66,5 +67,7 @@ void calf_iomap_bio_readahead(struct readahead_control *rac, const struct iomap_
 vm_fault_t calf_vmf_error(int err);
 int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
 			  const struct iomap_writeback_ops *ops);
+int calf_swap_activate(struct swap_info_struct *sis, struct file *file, sector_t *span,
+		       const struct iomap_ops *ops);
 
 #endif /* CALF_HELPERS_IOMAP_H */

@@ -8,7 +8,9 @@
 use super::folio::{Folio, Readahead};
 use super::fs::FileSystem;
 use super::inode::{Inode, InvalidateLock};
+use super::iomap::OpsRef;
 use super::iomap_writeback::{writepages, WritebackOps};
+use super::kiocb::File;
 use super::super_block::SuperBlock;
 use crate::bindings;
 use core::marker::PhantomData;
@@ -27,6 +29,11 @@ pub trait AddressSpaceOps: Sized + 'static {
 
     /// Reads ahead.
     fn readahead(rac: Readahead<'_, Self::Fs>);
+
+    /// How the blocks of a swap file are found; the kernel then reads and writes them without the
+    /// filesystem. `i_rwsem` is held, and nobody writes the file until it is no swap file any more.
+    /// Errors: `EINVAL` for a file that cannot be one.
+    fn swap_map(inode: &Inode<Self::Fs>) -> Result<OpsRef<Self::Fs>>;
 }
 
 struct Table<T: AddressSpaceOps>(PhantomData<T>);
@@ -63,6 +70,24 @@ impl<T: AddressSpaceOps> Table<T> {
         unsafe { writepages::<T::Writeback>(mapping, wbc) }
     }
 
+    /// # Safety
+    ///
+    /// Called as `address_space_operations::swap_activate` for a file of `T::Fs`.
+    unsafe extern "C" fn swap_activate(
+        sis: *mut bindings::swap_info_struct,
+        file: *mut bindings::file,
+        span: *mut bindings::sector_t,
+    ) -> c_int {
+        // SAFETY: Valid for the call.
+        let inode = unsafe { File::<T::Fs>::from_raw(file) }.inode();
+        let ops = match T::swap_map(inode) {
+            Ok(ops) => ops,
+            Err(e) => return e.to_errno(),
+        };
+        // SAFETY: All pointers are valid; the table belongs to the filesystem of the file.
+        unsafe { bindings::calf_swap_activate(sis, file, span, ops.as_ptr()) }
+    }
+
     const OPS: bindings::address_space_operations = bindings::address_space_operations {
         read_folio: Some(Self::read_folio),
         readahead: Some(Self::readahead),
@@ -73,6 +98,7 @@ impl<T: AddressSpaceOps> Table<T> {
         is_partially_uptodate: Some(bindings::iomap_is_partially_uptodate),
         migrate_folio: Some(bindings::filemap_migrate_folio),
         error_remove_folio: Some(bindings::generic_error_remove_folio),
+        swap_activate: Some(Self::swap_activate),
         ..pin_init::zeroed()
     };
 }

@@ -2,12 +2,13 @@
 
 //! Address space operations of regular files.
 
-use crate::fs::begin_read::READ;
+use crate::fs::begin_read::{READ, REPORT};
 use crate::fs::writeback::Writeback;
-use crate::fs::Calf;
+use crate::fs::{Calf, Inode};
 use crate::kapi::address_space::{table, AddressSpaceOps, AopsRef};
 use crate::kapi::folio::{Folio, Readahead};
-use crate::kapi::iomap;
+use crate::kapi::iomap::{self, OpsRef};
+use kernel::prelude::*;
 
 struct Aspace;
 
@@ -24,5 +25,15 @@ impl AddressSpaceOps for Aspace {
 
     fn readahead(mut rac: Readahead<'_, Calf>) {
         iomap::readahead(&mut rac, READ)
+    }
+
+    /// Holes and shared blocks are refused by iomap. Under always_cow a file promises that no block
+    /// is written in place.
+    fn swap_map(inode: &Inode) -> Result<OpsRef<Calf>> {
+        inode.sb().data().check_shutdown()?;
+        if inode.sb().data().opts().always_cow {
+            return Err(EINVAL);
+        }
+        Ok(REPORT)
     }
 }
