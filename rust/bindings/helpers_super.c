@@ -1,6 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "calf_bindings.h"
 
+static void calf_worker_run(struct work_struct *work)
+{
+	struct calf_worker *w = container_of(work, struct calf_worker, work);
+
+	w->run(w->arg);
+}
+
+struct calf_worker *calf_worker_new(const char *name, void (*run)(void *arg), void *arg)
+{
+	struct calf_worker *w = kzalloc_obj(*w);
+
+	if (!w)
+		return NULL;
+	w->wq = calf_alloc_workqueue(name);
+	if (!w->wq) {
+		kfree(w);
+		return NULL;
+	}
+	INIT_WORK(&w->work, calf_worker_run);
+	w->run = run;
+	w->arg = arg;
+	return w;
+}
+
+void calf_worker_wake(struct calf_worker *w)
+{
+	queue_work(w->wq, &w->work);
+}
+
+void calf_worker_free(struct calf_worker *w)
+{
+	destroy_workqueue(w->wq);
+	kfree(w);
+}
+
 bool calf_fc_is_reconfigure(const struct fs_context *fc)
 {
 	return fc->purpose == FS_CONTEXT_FOR_RECONFIGURE;
@@ -89,3 +124,12 @@ void calf_kstatfs_set_fsid(struct kstatfs *st, const u8 *uuid)
 	st->f_fsid = uuid_to_fsid((__u8 *)uuid);
 }
 
+unsigned int calf_bdev_discard_granularity(struct block_device *bdev)
+{
+	return bdev_max_discard_sectors(bdev) ? bdev_discard_granularity(bdev) : 0;
+}
+
+u32 calf_bdev_encoded_number(struct block_device *bdev)
+{
+	return new_encode_dev(bdev->bd_dev);
+}

@@ -11,9 +11,23 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 #include <linux/writeback.h>
 
 static const int CALF_CONST_FS_REQUIRES_DEV = FS_REQUIRES_DEV;
+
+/* A function that runs on a workqueue of its own each time it has been woken. */
+struct calf_worker {
+	struct work_struct work;
+	struct workqueue_struct *wq;
+	void (*run)(void *arg);
+	void *arg;
+};
+
+struct calf_worker *calf_worker_new(const char *name, void (*run)(void *arg), void *arg);
+void calf_worker_wake(struct calf_worker *w);
+/* Waits for what was woken. */
+void calf_worker_free(struct calf_worker *w);
 
 bool calf_fc_is_reconfigure(const struct fs_context *fc);
 void calf_fc_error(struct fs_context *fc, const char *msg);
@@ -34,6 +48,9 @@ void calf_sb_end_intwrite(struct super_block *sb);
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 bool calf_capable_sys_admin(void);
 bool calf_bdev_read_only(struct block_device *bdev);
+/* 0 when the device cannot discard. */
+unsigned int calf_bdev_discard_granularity(struct block_device *bdev);
+u32 calf_bdev_encoded_number(struct block_device *bdev);
 void calf_kstatfs_set_fsid(struct kstatfs *st, const u8 *uuid);
 
 

@@ -307,6 +307,25 @@ impl Geometry {
         at < self.head(self.group_of(b)) || self.in_journal(b)
     }
 
+    /// For how many blocks from `b` on, within its group, [`Geometry::is_fixed`] stays the same;
+    /// and what it is.
+    pub fn fixed_run(&self, b: BlockNr) -> (u64, bool) {
+        let g = self.group_of(b);
+        let (start, len) = self.group_range(g);
+        let fixed = self.is_fixed(b);
+        let end = start.get().saturating_add(len);
+        let journal = self.layout.journal_start;
+        let edges = [
+            start.get().saturating_add(self.head(g)),
+            journal,
+            journal.saturating_add(self.layout.journal_blocks),
+        ];
+        let differs =
+            |e: &u64| (b.get()..end).contains(e) && self.is_fixed(BlockNr::new(*e)) != fixed;
+        let end = edges.into_iter().filter(differs).min().unwrap_or(end);
+        (end.saturating_sub(b.get()), fixed)
+    }
+
     /// Is this block part of the journal?
     pub fn in_journal(&self, b: BlockNr) -> bool {
         let l = &self.layout;

@@ -17,6 +17,8 @@
 //! changes of bitmap and descriptor buffers) -> `Group::pins` (sleeping, memory only) -> `Group::view` (spinlock, innermost, the only one
 //! that the commit callback takes, D7) -> the account's spinlock.
 
+mod hold;
+
 use super::sb::Dev;
 use super::space::Space;
 use crate::algo::bitmap;
@@ -24,7 +26,8 @@ use crate::algo::counted::Counted;
 use crate::format::geometry::Geometry;
 use crate::format::group;
 use crate::format::types::BlockNr;
-use crate::kapi::jbd2::{CommitCallback, Handle, JournaledBuffer, Tid};
+use crate::kapi::block_dev::BlockDev;
+use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::nofail;
 use crate::seam::FVec;
 use kernel::error::code::{EFSCORRUPTED, ENOSPC};
@@ -56,6 +59,8 @@ struct Planes {
     /// Freed in the transaction whose tid has this parity.
     pending: [FVec<u64>; 2],
     npending: [u32; 2],
+    /// Freed by a committed transaction, and to be discarded before it is allocatable.
+    discard: FVec<u64>,
     /// Free but for pins: becomes allocatable with the last unpin.
     held: FVec<u64>,
     /// Under staged I/O; the counts are in `Group::pins`.
@@ -92,6 +97,8 @@ pub(crate) struct Allocator {
     groups: KVVec<Pin<KBox<Group>>>,
     /// Where to look next when a caller has no goal.
     cursor: Atomic<u64>,
+    /// Are freed blocks discarded (`-o discard`)?
+    discard: Atomic<bool>,
     /// The account; see [`Space`].
     #[pin]
     pub(crate) space: Space,
@@ -145,10 +152,16 @@ impl Allocator {
                 dev,
                 groups,
                 cursor: Atomic::new(0),
+                discard: Atomic::new(false),
                 space <- Space::new(account),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// The device.
+    pub(crate) fn dev(&self) -> &BlockDev {
+        self.dev.bdev()
     }
 
     fn group(&self, g: u64) -> Result<&Group> {
@@ -211,6 +224,7 @@ impl Allocator {
             claimed: FVec::from_elem(0u64, n)?,
             pending: [FVec::from_elem(0u64, n)?, FVec::from_elem(0u64, n)?],
             npending: [0; 2],
+            discard: FVec::from_elem(0u64, n)?,
             held: FVec::from_elem(0u64, n)?,
             pinned: FVec::from_elem(0u64, n)?,
         };
@@ -453,6 +467,48 @@ impl Allocator {
         }
         (claimed, pinned, pending)
     }
+
+    /// Releases what transaction `tid` freed. An aborted one releases nothing: its blocks still
+    /// belong to their old owners on disk (C1). Called by the commit thread: takes spinlocks only
+    /// and allocates nothing (D7). Returns whether blocks wait for [`Allocator::next_discard`].
+    pub(crate) fn committed(&self, tid: Tid, aborted: bool) -> bool {
+        if aborted {
+            self.space.committed(0, 0);
+            return false;
+        }
+        let parity = (tid & 1) as usize;
+        let discard = self.discard.load(Relaxed);
+        let (mut all, mut usable, mut waiting) = (0, 0, false);
+        for group in self.groups.iter() {
+            let mut view = group.view.lock();
+            let Some(p) = view.planes.as_mut() else {
+                continue;
+            };
+            let Some(n) = p.npending.get_mut(parity).filter(|n| **n > 0) else {
+                continue;
+            };
+            let count = u64::from(core::mem::take(n));
+            let mut freed = 0;
+            let mut from = 0;
+            while let Some((bit, len)) = p.pending.get(parity).and_then(|b| next_run(b, from)) {
+                if let Some(plane) = p.pending.get_mut(parity) {
+                    bitmap::clear_range(plane, bit, len);
+                }
+                if discard {
+                    bitmap::set_range(&mut p.discard, bit, len);
+                } else {
+                    freed += release_bits(p, bit, len);
+                }
+                from = bit + len;
+            }
+            view.free += freed;
+            usable += u64::from(freed);
+            all += if discard { 0 } else { count };
+            waiting |= discard;
+        }
+        self.space.committed(all, usable);
+        waiting
+    }
 }
 
 /// The first run of set bits at or after `from`.
@@ -475,40 +531,4 @@ fn release_bits(p: &mut Planes, bit: usize, n: usize) -> u32 {
         }
     }
     freed
-}
-
-impl CommitCallback for Allocator {
-    /// Releases what the transaction freed. An aborted one releases nothing: its blocks still
-    /// belong to their old owners on disk (C1).
-    fn committed(&self, tid: Tid, aborted: bool) {
-        if aborted {
-            self.space.committed(0, 0);
-            return;
-        }
-        let parity = (tid & 1) as usize;
-        let (mut all, mut usable) = (0, 0);
-        for group in self.groups.iter() {
-            let mut view = group.view.lock();
-            let Some(p) = view.planes.as_mut() else {
-                continue;
-            };
-            let Some(n) = p.npending.get_mut(parity).filter(|n| **n > 0) else {
-                continue;
-            };
-            all += u64::from(*n);
-            *n = 0;
-            let mut freed = 0;
-            let mut from = 0;
-            while let Some((bit, len)) = p.pending.get(parity).and_then(|b| next_run(b, from)) {
-                if let Some(plane) = p.pending.get_mut(parity) {
-                    bitmap::clear_range(plane, bit, len);
-                }
-                freed += release_bits(p, bit, len);
-                from = bit + len;
-            }
-            view.free += freed;
-            usable += u64::from(freed);
-        }
-        self.space.committed(all, usable);
-    }
 }

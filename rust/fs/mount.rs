@@ -13,6 +13,7 @@
 use super::alloc::Allocator;
 use super::counters::Counters;
 use super::debug::DebugDir;
+use super::discard::Discarder;
 use super::extents::BATCH;
 use super::inode::SuperBlock;
 use super::opts::MountOpts;
@@ -120,7 +121,14 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
     account.free = free.iter().map(|&f| u64::from(f)).sum();
     let alloc = Allocator::new(geo, dev.clone(), &free, account)?;
     drop(free);
-    journal.set_callback(alloc.clone());
+    if opts.discard && dev.bdev().discard_granularity().is_none() {
+        say.warn(fmt!(
+            "mounted with discard, but the device does not support it"
+        ));
+    } else {
+        alloc.set_discard(opts.discard);
+    }
+    journal.set_callback(Discarder::new(new.id(), &alloc)?);
 
     let counters = Arc::new(Counters::default(), GFP_KERNEL)?;
     let debug = DebugDir::new(new.id(), &alloc, &counters);
@@ -346,6 +354,10 @@ fn empty_journal(d: &Sb) -> Result {
     d.journal().lock_updates();
     let ret = d.journal().flush();
     d.journal().unlock_updates();
+    if ret.is_ok() {
+        // All is committed, so what is pending waits for its discard.
+        d.space().wait_settled();
+    }
     ret
 }
 

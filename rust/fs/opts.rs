@@ -14,6 +14,8 @@ use kernel::seq_print;
 const OPT_ALWAYS_COW: u8 = 0;
 const OPT_DEBUG: u8 = 1;
 const OPT_BUG: u8 = 2;
+const OPT_DISCARD: u8 = 3;
+const OPT_NODISCARD: u8 = 4;
 
 /// What calf understands beside the options of the VFS.
 pub const PARAMS: ParamTable = ParamTable::new(
@@ -22,6 +24,8 @@ pub const PARAMS: ParamTable = ParamTable::new(
             ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
             ParamSpec::flag(c"debug", OPT_DEBUG),
             ParamSpec::string(c"bug", OPT_BUG),
+            ParamSpec::flag(c"discard", OPT_DISCARD),
+            ParamSpec::flag(c"nodiscard", OPT_NODISCARD),
             ParamSpec::end(),
         ]
     },
@@ -34,6 +38,8 @@ pub struct MountOpts {
     pub always_cow: bool,
     /// More log lines.
     pub debug: bool,
+    /// Freed blocks are discarded.
+    pub discard: bool,
     /// Contract violations switched on for this mount.
     #[cfg(calf_lab)]
     pub bugs: crate::lab::BugSet,
@@ -45,6 +51,8 @@ impl MountOpts {
         match (id, value) {
             (OPT_ALWAYS_COW, _) => self.always_cow = true,
             (OPT_DEBUG, _) => self.debug = true,
+            (OPT_DISCARD, _) => self.discard = true,
+            (OPT_NODISCARD, _) => self.discard = false,
             (OPT_BUG, ParamValue::Text(name)) => return self.parse_bug(fc, name),
             _ => return Err(EINVAL),
         }
@@ -72,6 +80,10 @@ impl MountOpts {
             fc.error(c"always_cow cannot change on a live mount");
             return Err(EINVAL);
         }
+        if self.discard != new.discard {
+            fc.error(c"discard cannot change on a live mount");
+            return Err(EINVAL);
+        }
         #[cfg(calf_lab)]
         if self.bugs != new.bugs {
             fc.error(c"bug= cannot change on a live mount");
@@ -87,6 +99,9 @@ impl MountOpts {
         }
         if self.debug {
             seq_print!(m, ",debug");
+        }
+        if self.discard {
+            seq_print!(m, ",discard");
         }
         #[cfg(calf_lab)]
         self.bugs

@@ -8,7 +8,7 @@
 //! * the *set-aside*: what the refcount tree may still need in the worst case (B2a);
 //! * the *pool*: a small number of blocks that only operations may use that free blocks, or that
 //!   write what `fallocate` has promised (B2c);
-//! * *pending* blocks: freed in a transaction that has not committed.
+//! * *pending* blocks: freed in a transaction that has not committed, or about to be discarded.
 
 use kernel::error::code::ENOSPC;
 use kernel::error::Result;
@@ -22,7 +22,7 @@ pub(crate) struct Account {
     pub free: u64,
     /// Part of `free` that has been promised.
     pub reserved: u64,
-    /// Freed, but not yet by a committed transaction.
+    /// Freed, but not yet by a committed transaction, or about to be discarded.
     pub pending: u64,
     /// Part of `free` kept for the growth of the refcount tree.
     pub set_aside: u64,
@@ -150,6 +150,16 @@ impl Space {
         self.account.lock().pending += n;
     }
 
+    /// Takes up to `n` free blocks that are not promised out of the account, to discard them. They
+    /// count as pending meanwhile (B4). Returns how many; [`Space::committed`] gives them back.
+    pub(crate) fn hold(&self, n: u64) -> u64 {
+        let mut a = self.account.lock();
+        let n = n.min(a.available(false));
+        a.free -= n;
+        a.pending += n;
+        n
+    }
+
     /// A transaction with `n` freed blocks is through; `usable` of them are allocatable now.
     /// Called by the commit thread: takes only the innermost lock (D7).
     pub(crate) fn committed(&self, n: u64, usable: u64) {
@@ -174,6 +184,14 @@ impl Space {
     pub(crate) fn wait_release(&self, since: u64) {
         let mut a = self.account.lock();
         while a.pending > 0 && a.releases == since {
+            self.released.wait(&mut a);
+        }
+    }
+
+    /// Waits until nothing is pending: for discards, when all transactions have committed.
+    pub(crate) fn wait_settled(&self) {
+        let mut a = self.account.lock();
+        while a.pending > 0 {
             self.released.wait(&mut a);
         }
     }

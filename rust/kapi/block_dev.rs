@@ -75,6 +75,30 @@ impl BlockDev {
         })
     }
 
+    /// The unit in which the device discards, bytes; none if it cannot.
+    pub fn discard_granularity(&self) -> Option<u64> {
+        // SAFETY: By the type invariant.
+        let bytes = unsafe { bindings::calf_bdev_discard_granularity(self.ptr) };
+        (bytes > 0).then_some(u64::from(bytes))
+    }
+
+    /// Tells the device that nobody needs the content of `n` blocks from `block` on, and waits.
+    pub fn discard(&self, block: u64, n: u64) -> Result {
+        let sectors = u64::from(self.size >> 9);
+        let start = block.checked_mul(sectors).ok_or(EFBIG)?;
+        let len = n.checked_mul(sectors).ok_or(EFBIG)?;
+        // SAFETY: By the type invariant.
+        to_result(unsafe {
+            bindings::blkdev_issue_discard(self.ptr, start, len, bindings::CALF_CONST_GFP_NOFS)
+        })
+    }
+
+    /// The device number as user space sees it (`new_encode_dev`).
+    pub fn encoded_number(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_bdev_encoded_number(self.ptr) }
+    }
+
     /// Flushes the volatile write cache of the device and waits.
     pub fn flush(&self) -> Result {
         // SAFETY: By the type invariant.

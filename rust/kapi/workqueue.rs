@@ -8,6 +8,7 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::str::CStr;
+use kernel::sync::Arc;
 
 /// A workqueue that makes progress when memory is short (`WQ_MEM_RECLAIM`).
 ///
@@ -49,5 +50,63 @@ impl Drop for Workqueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::destroy_workqueue(self.as_ptr()) }
+    }
+}
+
+/// What a [`Worker`] does.
+pub trait Work: Send + Sync + 'static {
+    /// Does all that there is to do. May sleep.
+    fn run(&self);
+}
+
+/// # Safety
+///
+/// `arg` is the live `T` of a [`Worker`].
+unsafe extern "C" fn run<T: Work>(arg: *mut c_void) {
+    // SAFETY: By the safety requirements.
+    unsafe { &*arg.cast::<T>() }.run()
+}
+
+/// Runs [`Work::run`] on a workqueue of its own, never twice at once, each time it was woken.
+/// Dropping it waits for what was woken.
+///
+/// # Invariants
+///
+/// `ptr` is a live worker that we own and that calls `run` with `target`.
+pub struct Worker<T> {
+    ptr: NonNull<bindings::calf_worker>,
+    _target: Arc<T>,
+}
+
+// SAFETY: Workqueues do their own locking; `T: Work` may be used from any task.
+unsafe impl<T: Work> Send for Worker<T> {}
+// SAFETY: See above.
+unsafe impl<T: Work> Sync for Worker<T> {}
+
+impl<T: Work> Worker<T> {
+    /// A worker for the mount called `name`.
+    pub fn new(name: &CStr, target: Arc<T>) -> Result<Self> {
+        let arg = core::ptr::from_ref::<T>(&target).cast_mut().cast();
+        // SAFETY: The name is copied; `target` outlives the worker, see the order in `drop`.
+        let ptr = unsafe { bindings::calf_worker_new(name.as_char_ptr(), Some(run::<T>), arg) };
+        Ok(Self {
+            ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
+            _target: target,
+        })
+    }
+}
+
+impl<T> Worker<T> {
+    /// Has it run soon. From any context.
+    pub fn wake(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_worker_wake(self.ptr.as_ptr()) }
+    }
+}
+
+impl<T> Drop for Worker<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. The target is dropped afterwards, as a field.
+        unsafe { bindings::calf_worker_free(self.ptr.as_ptr()) }
     }
 }

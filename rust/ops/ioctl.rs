@@ -2,17 +2,25 @@
 
 //! The ioctls of regular files and directories that the VFS does not handle itself.
 
+use crate::fs::discard::{self, TrimRange};
+use crate::fs::fsmap::{self, Fsmap, FsmapHead};
+use crate::fs::sb::Sb;
 use crate::fs::{shutdown, Calf};
 use crate::kapi::capability;
 use crate::kapi::kiocb::File;
 use core::mem::size_of;
-use kernel::ioctl::_IOR;
+use kernel::ioctl::{_IOR, _IOWR};
 use kernel::prelude::*;
-use kernel::transmute::FromBytes;
+use kernel::transmute::{AsBytes, FromBytes};
 use kernel::uaccess::{UserPtr, UserSlice};
+use zerocopy::{FromZeros, IntoBytes};
 
 /// `XFS_IOC_GOINGDOWN` and `EXT4_IOC_SHUTDOWN`.
 const GOINGDOWN: u32 = _IOR::<u32>(b'X' as u32, 125);
+
+/// The argument is a `struct fstrim_range`.
+const FITRIM: u32 = _IOWR::<[u64; 3]>(b'X' as u32, 121);
+const GETFSMAP: u32 = _IOWR::<FsmapHead>(b'X' as u32, 59);
 
 /// Runs command `cmd`. No lock is held. Errors: `ENOTTY` for a command that calf does not know.
 pub(super) fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> {
@@ -22,6 +30,11 @@ pub(super) fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> 
             admin()?;
             shutdown::go_down(sb, read(arg)?)?;
         }
+        FITRIM => {
+            admin()?;
+            trim(sb.data(), arg)?;
+        }
+        GETFSMAP => getfsmap(sb.data(), arg)?,
         _ => return Err(ENOTTY),
     }
     Ok(0)
@@ -38,4 +51,38 @@ fn admin() -> Result {
 /// The argument behind `arg`. Not under a handle (D4).
 fn read<T: FromBytes>(arg: UserPtr) -> Result<T> {
     UserSlice::new(arg, size_of::<T>()).reader().read()
+}
+
+/// The answer behind `arg`. Not under a handle (D4).
+fn write<T: AsBytes>(arg: UserPtr, value: &T) -> Result {
+    UserSlice::new(arg, size_of::<T>()).writer().write(value)
+}
+
+fn trim(sb: &Sb, arg: UserPtr) -> Result {
+    let [start, len, minlen] = read(arg)?;
+    let len = discard::trim(sb, TrimRange { start, len, minlen })?;
+    write(arg, &[start, len, minlen])
+}
+
+fn getfsmap(sb: &Sb, arg: UserPtr) -> Result {
+    let mut head = FsmapHead::new_zeroed();
+    let size = size_of::<FsmapHead>();
+    UserSlice::new(arg, size)
+        .reader()
+        .read_slice(head.as_mut_bytes())?;
+    let room = size_of::<Fsmap>().saturating_mul(head.count as usize);
+    let mut to = UserSlice::new(arg.wrapping_byte_add(size), room).writer();
+    // One behind, because the last record is marked.
+    let mut last: Option<Fsmap> = None;
+    let all = fsmap::getfsmap(sb, &mut head, |record| match last.replace(record) {
+        Some(before) => to.write_slice(before.as_bytes()),
+        None => Ok(()),
+    })?;
+    if let Some(mut record) = last {
+        record.flags |= if all { fsmap::LAST } else { 0 };
+        to.write_slice(record.as_bytes())?;
+    }
+    UserSlice::new(arg, size)
+        .writer()
+        .write_slice(head.as_bytes())
 }

@@ -55,14 +55,22 @@ struct Fiemap {
     extents: [FiemapExtent; FIEMAP_BATCH],
 }
 
+/// `FIEMAP_FLAG_XATTR`: the extents of the extended attributes.
+pub const FIEMAP_FLAG_XATTR: u32 = 2;
+
 /// Reports up to 256 extents from `start`; empty when there are none. `sync` writes the file back
 /// first.
 pub fn fiemap(file: &File, start: u64, length: u64, sync: bool) -> Result<Vec<FiemapExtent>> {
+    fiemap_with(file, start, length, sync.into())
+}
+
+/// [`fiemap`] with any `FIEMAP_FLAG_*`.
+pub fn fiemap_with(file: &File, start: u64, length: u64, flags: u32) -> Result<Vec<FiemapExtent>> {
     const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
     let mut map = Box::new(Fiemap {
         start,
         length,
-        flags: sync.into(),
+        flags,
         mapped: 0,
         count: FIEMAP_BATCH as u32,
         reserved: 0,
@@ -98,6 +106,191 @@ pub fn clone_range(dst: &File, src: &File, src_off: u64, len: u64, dst_off: u64)
         return Err(last());
     }
     Ok(())
+}
+
+/// The number of extents that FIEMAP would report.
+pub fn fiemap_count(file: &File) -> Result<u32> {
+    const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+    // `struct fiemap` without room for extents: start, length, flags and mapped, count.
+    let mut map = [0, u64::MAX, 0, 0u64];
+    // SAFETY: `map` is a `struct fiemap` that lives over the call.
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, map.as_mut_ptr()) };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok((map[2] >> 32) as u32)
+}
+
+/// `FMR_OWN_FREE`.
+pub const FSMAP_FREE: u64 = 1;
+/// `FMR_OWN_UNKNOWN`.
+pub const FSMAP_UNKNOWN: u64 = 2;
+/// `FMR_OWN_METADATA`.
+pub const FSMAP_METADATA: u64 = 3;
+/// `FMR_OF_SPECIAL_OWNER`.
+pub const FSMAP_SPECIAL: u32 = 0x10;
+/// `FMR_OF_LAST`.
+pub const FSMAP_LAST: u32 = 0x20;
+
+/// `struct fsmap`, bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fsmap {
+    /// Device number.
+    pub device: u32,
+    /// `FMR_OF_*`.
+    pub flags: u32,
+    /// First byte on the device.
+    pub physical: u64,
+    /// `FMR_OWN_*`.
+    pub owner: u64,
+    /// Byte of the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+impl Fsmap {
+    /// The key that nothing is greater than.
+    pub const MAX: Fsmap = Fsmap {
+        device: u32::MAX,
+        flags: u32::MAX,
+        physical: u64::MAX,
+        owner: u64::MAX,
+        offset: u64::MAX,
+        length: 0,
+        reserved: [0; 3],
+    };
+}
+
+/// `FS_IOC_GETFSMAP` with room for `count` records. Returns the records and the number that the
+/// kernel says (which is all there is with `count` 0).
+pub fn getfsmap(file: &File, low: Fsmap, high: Fsmap, count: usize) -> Result<(Vec<Fsmap>, u32)> {
+    const FS_IOC_GETFSMAP: libc::c_ulong = 0xc0c0_583b;
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Head {
+        iflags: u32,
+        oflags: u32,
+        count: u32,
+        entries: u32,
+        reserved: [u64; 6],
+        keys: [Fsmap; 2],
+    }
+    const _: () = assert!(std::mem::size_of::<Head>() == 3 * std::mem::size_of::<Fsmap>());
+    // The head takes the place of three records.
+    let mut buf = vec![Fsmap::default(); 3 + count];
+    let head: *mut Head = buf.as_mut_ptr().cast();
+    // SAFETY: the head lies within the buffer, whose alignment is the same.
+    unsafe {
+        head.write(Head {
+            iflags: 0,
+            oflags: 0,
+            count: count as u32,
+            entries: 0,
+            reserved: [0; 6],
+            keys: [low, high],
+        })
+    };
+    // SAFETY: the buffer is a `struct fsmap_head` with room for `count` records.
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETFSMAP, head) };
+    if r < 0 {
+        return Err(last());
+    }
+    // SAFETY: as above; the kernel has written it.
+    let entries = unsafe { head.read() }.entries;
+    buf.drain(..3);
+    buf.truncate(entries as usize);
+    Ok((buf, entries))
+}
+
+/// `FITRIM`. Returns the bytes that the kernel says.
+pub fn fitrim(file: &File, start: u64, len: u64, minlen: u64) -> Result<u64> {
+    const FITRIM: libc::c_ulong = 0xc018_5879;
+    let mut range = [start, len, minlen];
+    // SAFETY: `range` is a `struct fstrim_range` that lives over the call.
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), FITRIM, range.as_mut_ptr()) };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok(range[1])
+}
+
+/// Freezes the filesystem of an open file (`FIFREEZE`).
+pub fn freeze(file: &File) -> Result<()> {
+    const FIFREEZE: libc::c_ulong = 0xc004_5877;
+    // SAFETY: the argument is not used.
+    match unsafe { libc::ioctl(file.as_raw_fd(), FIFREEZE, 0) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+/// Ends what [`freeze`] began (`FITHAW`).
+pub fn thaw(file: &File) -> Result<()> {
+    const FITHAW: libc::c_ulong = 0xc004_5878;
+    // SAFETY: the argument is not used.
+    match unsafe { libc::ioctl(file.as_raw_fd(), FITHAW, 0) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+/// Swaps to a file.
+pub fn swapon(path: &std::ffi::CStr) -> Result<()> {
+    // SAFETY: the path is a C string.
+    match unsafe { libc::swapon(path.as_ptr(), 0) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+/// Ends swapping to a file.
+pub fn swapoff(path: &std::ffi::CStr) -> Result<()> {
+    // SAFETY: the path is a C string.
+    match unsafe { libc::swapoff(path.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+/// Makes `dst` at `dst_off` share `len` bytes with `src` at `src_off` if they are the same
+/// (`FIDEDUPERANGE`). Returns the bytes that are shared now, or `None` if the ranges differ.
+pub fn dedupe(src: &File, src_off: u64, len: u64, dst: &File, dst_off: u64) -> Result<Option<u64>> {
+    const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
+    #[repr(C)]
+    struct Range {
+        src_off: u64,
+        len: u64,
+        count: u16,
+        reserved: [u16; 3],
+        fd: i64,
+        dst_off: u64,
+        deduped: u64,
+        status: i32,
+        reserved2: u32,
+    }
+    let mut arg = Range {
+        src_off,
+        len,
+        count: 1,
+        reserved: [0; 3],
+        fd: dst.as_raw_fd().into(),
+        dst_off,
+        deduped: 0,
+        status: 0,
+        reserved2: 0,
+    };
+    // SAFETY: `arg` is a `struct file_dedupe_range` with one target that lives over the call.
+    let r = unsafe { libc::ioctl(src.as_raw_fd(), FIDEDUPERANGE, &mut arg as *mut Range) };
+    match (r, arg.status) {
+        (r, _) if r < 0 => Err(last()),
+        (_, 0) => Ok(Some(arg.deduped)),
+        (_, 1) => Ok(None),
+        (_, e) => Err(Errno::from_raw_os_error(-e)),
+    }
 }
 
 /// A shared, writable map of a range of a file. Access is by copies, so that a partner that

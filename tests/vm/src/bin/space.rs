@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who uses which blocks: FIEMAP, SEEK, GETFSMAP, FITRIM, `-o discard`, swap files.
+//!
+//! What was discarded is seen on a loop device over a sparse file in memory: the file loses blocks.
+
+use calf_vmlib::file::{
+    check_pattern, clone_range, extents, fallocate, open, punch, seek_data, seek_hole,
+    write_pattern,
+};
+use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
+use calf_vmlib::rng::Rng;
+use calf_vmlib::sys::{
+    self, fiemap, fiemap_count, fiemap_with, fitrim, getfsmap, swapoff, swapon, FiemapExtent,
+    Fsmap, Loop, FIEMAP_DELALLOC, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FSMAP_FREE,
+    FSMAP_LAST, FSMAP_METADATA, FSMAP_SPECIAL, FSMAP_UNKNOWN,
+};
+use calf_vmlib::{
+    cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
+};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+
+/// Each case runs with the smallest and the largest block size.
+fn each(env: &Env, f: impl Fn(&mut Mounted) -> Result) -> Result {
+    for bs in ["4096", "1024"] {
+        with_fs(env, &["-b", bs], "", &f).ctx(format!("block size {bs}"))?;
+    }
+    Ok(())
+}
+
+/// Place and kind of extents, joined where only the place on the device parts them.
+fn shape(all: &[FiemapExtent]) -> Vec<(u64, u64, u32)> {
+    let mut out: Vec<(u64, u64, u32)> = Vec::new();
+    let kinds = FIEMAP_DELALLOC | FIEMAP_SHARED | FIEMAP_UNWRITTEN;
+    for e in all {
+        let kind = e.flags & kinds;
+        match out.last_mut() {
+            Some(last) if last.0 + last.1 == e.logical && last.2 == kind => last.1 += e.length,
+            _ => out.push((e.logical, e.length, kind)),
+        }
+    }
+    out
+}
+
+/// Data on its way, preallocation, sharing of a part, the last one.
+fn fiemap_kinds(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        ensure!(extents(&f)?.is_empty(), "extents of an empty file");
+        write_pattern(&f, 1, 0, 256 * KIB)?;
+        write_pattern(&f, 1, 512 * KIB, 128 * KIB)?;
+        let staged = shape(&fiemap(&f, 0, u64::MAX, false).ctx("FIEMAP")?);
+        let want = [
+            (0, 256 * KIB, FIEMAP_DELALLOC),
+            (512 * KIB, 128 * KIB, FIEMAP_DELALLOC),
+        ];
+        ensure_eq!(staged, want, "not written back");
+        // FIEMAP_FLAG_SYNC.
+        let synced = fiemap(&f, 0, u64::MAX, true).ctx("FIEMAP")?;
+        let want = [(0, 256 * KIB, 0), (512 * KIB, 128 * KIB, 0)];
+        ensure_eq!(shape(&synced), want, "written back");
+        let (last, others) = synced.split_last().ok_or(Fail::new("no extents"))?;
+        ensure!(last.flags & FIEMAP_LAST != 0, "the last one is not marked");
+        ensure!(
+            others.iter().all(|e| e.flags & FIEMAP_LAST == 0),
+            "one in the middle is marked last"
+        );
+        // Preallocation, also behind the end of the file.
+        fallocate(&f, FallocateFlags::KEEP_SIZE, MIB, 64 * KIB)?;
+        // Dirty data over preallocation stays preallocation until it has been written.
+        write_pattern(&f, 2, MIB, 8 * KIB)?;
+        let want = [
+            (0, 256 * KIB, 0),
+            (512 * KIB, 128 * KIB, 0),
+            (MIB, 64 * KIB, FIEMAP_UNWRITTEN),
+        ];
+        ensure_eq!(shape(&extents(&f)?), want, "preallocated");
+        f.sync_all()?;
+        // A part is shared.
+        let g = open(&m.path("g"))?;
+        clone_range(&g, &f, 64 * KIB, 32 * KIB, 0)?;
+        let want = [
+            (0, 64 * KIB, 0),
+            (64 * KIB, 32 * KIB, FIEMAP_SHARED),
+            (96 * KIB, 160 * KIB, 0),
+            (512 * KIB, 128 * KIB, 0),
+            (MIB, 8 * KIB, 0),
+            (MIB + 8 * KIB, 56 * KIB, FIEMAP_UNWRITTEN),
+        ];
+        ensure_eq!(shape(&extents(&f)?), want, "a part is shared");
+        // Overwriting shared data reports the old place until it has been written.
+        write_pattern(&f, 3, 64 * KIB, 32 * KIB)?;
+        ensure_eq!(shape(&extents(&f)?), want, "a shared part is dirty");
+        f.sync_all()?;
+        ensure_eq!(
+            shape(&extents(&f)?)[0],
+            (0, 256 * KIB, 0),
+            "not shared any more"
+        );
+        // Only what was asked for.
+        let part = shape(&fiemap(&f, 300 * KIB, 300 * KIB, false).ctx("FIEMAP")?);
+        ensure_eq!(part, [(512 * KIB, 128 * KIB, 0)], "in the middle");
+        ensure!(
+            fiemap(&f, 2 * MIB, MIB, false).ctx("FIEMAP")?.is_empty(),
+            "behind everything"
+        );
+        ensure_errno!(
+            fiemap_with(&f, 0, u64::MAX, 0x8000_0000),
+            Errno::BADR,
+            "unknown flag"
+        );
+        Ok(())
+    })
+}
+
+/// A file of many extents is reported as a whole, in pieces, and counted.
+fn fiemap_many(env: &Env) -> Result {
+    const N: u64 = 10_000;
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let f = open(&m.path("f"))?;
+        let block = [7u8; 1024];
+        for i in 0..N {
+            f.write_all_at(&block, i * 2048)?;
+        }
+        let many = |what: &str| -> Result {
+            let all = extents(&f)?;
+            ensure_eq!(all.len() as u64, N, "extents {what}");
+            ensure_eq!(u64::from(fiemap_count(&f)?), N, "count {what}");
+            for (i, e) in all.iter().enumerate() {
+                let at = (i as u64 * 2048, 1024);
+                ensure_eq!((e.logical, e.length), at, "extent {i} {what}");
+            }
+            Ok(())
+        };
+        many("before writing")?;
+        f.sync_all()?;
+        many("after writing")?;
+        // SEEK steps through them.
+        let mut at = 0;
+        for i in 0..1000 {
+            ensure_eq!(seek_data(&f, at)?, Some(i * 2048), "data");
+            at = seek_hole(&f, i * 2048)?;
+            ensure_eq!(at, i * 2048 + 1024, "hole");
+        }
+        Ok(())
+    })
+}
+
+/// SEEK knows dirty and clean pages over preallocation and over holes.
+fn seek(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        fallocate(&f, FallocateFlags::empty(), 0, MIB)?;
+        ensure_eq!(seek_data(&f, 0)?, None, "preallocated only");
+        ensure_eq!(seek_hole(&f, 0)?, 0, "preallocated only");
+        // One dirty block in the middle.
+        write_pattern(&f, 1, 256 * KIB, 4096)?;
+        for written in [false, true] {
+            if written {
+                f.sync_all()?;
+            }
+            ensure_eq!(seek_data(&f, 0)?, Some(256 * KIB), "written {written}");
+            ensure_eq!(seek_hole(&f, 256 * KIB)?, 260 * KIB, "written {written}");
+            ensure_eq!(seek_data(&f, 260 * KIB)?, None, "written {written}");
+        }
+        // The same over a hole, and up to the end of the file.
+        f.set_len(2 * MIB + 100)?;
+        write_pattern(&f, 1, 2 * MIB, 100)?;
+        for written in [false, true] {
+            if written {
+                f.sync_all()?;
+            }
+            ensure_eq!(
+                seek_data(&f, MIB)?,
+                Some(2 * MIB),
+                "tail, written {written}"
+            );
+            ensure_eq!(
+                seek_hole(&f, 2 * MIB)?,
+                2 * MIB + 100,
+                "tail, written {written}"
+            );
+        }
+        ensure_errno!(seek_hole(&f, 2 * MIB + 100), Errno::NXIO, "at the end");
+        punch(&f, 256 * KIB, 4096)?;
+        ensure_eq!(seek_data(&f, 0)?, Some(2 * MIB), "punched");
+        Ok(())
+    })
+}
+
+/// All records, in calls of `batch`.
+fn whole_map(dir: &File, batch: usize) -> Result<Vec<Fsmap>> {
+    let mut all: Vec<Fsmap> = Vec::new();
+    let mut low = Fsmap::default();
+    loop {
+        let (part, _) = getfsmap(dir, low, Fsmap::MAX, batch).ctx("GETFSMAP")?;
+        let Some(last) = part.last().copied() else {
+            return Err(Fail::new("the end came without a last record"));
+        };
+        all.extend(part);
+        if last.flags & FSMAP_LAST != 0 {
+            return Ok(all);
+        }
+        low = last;
+    }
+}
+
+fn fsmap(env: &Env) -> Result {
+    each(env, |m| {
+        let bs = m.space()?.bsize;
+        let f = open(&m.path("f"))?;
+        for i in 0..40 {
+            write_pattern(&f, 1, i * 64 * KIB, 20 * KIB)?;
+        }
+        f.sync_all()?;
+        for i in (0..40).step_by(3) {
+            punch(&f, i * 64 * KIB, 20 * KIB)?;
+        }
+        m.sync()?;
+        let dir = File::open(&m.mnt)?;
+        let all = whole_map(&dir, 4096)?;
+        let mut at = 0;
+        for r in &all {
+            ensure_eq!(r.physical, at, "the records leave nothing out");
+            ensure!(r.length > 0 && r.length % bs == 0, "length of {r:?}");
+            ensure!(r.flags & FSMAP_SPECIAL != 0 && r.offset == 0, "{r:?}");
+            let owners = [FSMAP_FREE, FSMAP_UNKNOWN, FSMAP_METADATA];
+            ensure!(owners.contains(&r.owner), "owner of {r:?}");
+            at += r.length;
+        }
+        ensure_eq!(all[0].owner, FSMAP_METADATA, "the superblock");
+        let sum = |owner| -> u64 {
+            let mine = all.iter().filter(|r| r.owner == owner);
+            mine.map(|r| r.length).sum::<u64>() / bs
+        };
+        let free = observe::counters(&m.bdev()).get("free").copied();
+        if let Some(free) = free {
+            ensure_eq!(sum(FSMAP_FREE), free as u64, "free blocks");
+        }
+        // The blocks of the file are unknown.
+        for e in extents(&f)? {
+            let holder = all.iter().find(|r| {
+                r.physical <= e.physical && e.physical + e.length <= r.physical + r.length
+            });
+            ensure_eq!(holder.map(|r| r.owner), Some(FSMAP_UNKNOWN), "extent {e:?}");
+        }
+        // In small calls it is the same; without room only their number is told.
+        ensure_eq!(whole_map(&dir, 3)?, all, "three at a time");
+        ensure_eq!(whole_map(&dir, 1)?, all, "one at a time");
+        let (none, n) = getfsmap(&dir, Fsmap::default(), Fsmap::MAX, 0).ctx("count")?;
+        ensure!(none.is_empty(), "records without room");
+        ensure_eq!(n as usize, all.len(), "number of records");
+        // A part.
+        let middle = all[all.len() / 2];
+        let low = Fsmap {
+            device: middle.device,
+            physical: middle.physical,
+            ..Fsmap::default()
+        };
+        let high = Fsmap {
+            device: middle.device,
+            physical: middle.physical + middle.length - 1,
+            ..Fsmap::MAX
+        };
+        let (part, _) = getfsmap(&dir, low, high, 10).ctx("part")?;
+        let want = Fsmap {
+            flags: middle.flags | FSMAP_LAST,
+            ..middle
+        };
+        ensure_eq!(part, [want], "one record");
+        // Nothing behind the end, nothing on another device, keys that make no sense.
+        let behind = Fsmap {
+            device: middle.device,
+            physical: 1 << 60,
+            ..Fsmap::default()
+        };
+        let (part, n) = getfsmap(&dir, behind, Fsmap::MAX, 10).ctx("behind")?;
+        ensure!(part.is_empty() && n == 0, "records behind the end");
+        let refuse = |low, high, what: &str| -> Result {
+            ensure_errno!(getfsmap(&dir, low, high, 10), Errno::INVAL, "{what}");
+            Ok(())
+        };
+        let zero = Fsmap::default();
+        refuse(Fsmap::MAX, zero, "keys the wrong way round")?;
+        refuse(zero, zero, "equal keys")?;
+        refuse(
+            Fsmap {
+                reserved: [0, 1, 0],
+                ..zero
+            },
+            Fsmap::MAX,
+            "reserved",
+        )?;
+        refuse(
+            Fsmap {
+                device: 0xfff_ffff,
+                ..zero
+            },
+            Fsmap::MAX,
+            "device",
+        )?;
+        refuse(
+            zero,
+            Fsmap {
+                length: 4096,
+                ..Fsmap::MAX
+            },
+            "length of the high key",
+        )?;
+        let odd = Fsmap {
+            flags: FSMAP_SPECIAL,
+            owner: 77,
+            ..zero
+        };
+        refuse(odd, Fsmap::MAX, "owner")
+    })
+}
+
+/// A filesystem on a loop device over a sparse file in memory.
+struct Sparse {
+    file: PathBuf,
+    dev: Loop,
+}
+
+impl Sparse {
+    fn new(env: &Env, bytes: u64, mkfs: &[&str]) -> Result<Sparse> {
+        let file = std::env::temp_dir().join("sparse.img");
+        let f = File::create(&file)?;
+        f.set_len(bytes)?;
+        let dev = Loop::new(&file, bytes).ctx("loop device")?;
+        cfs::mkfs(env, &dev.path, mkfs)?;
+        Ok(Sparse { file, dev })
+    }
+
+    /// Bytes of memory that the device uses, after what is dirty in its page cache was written.
+    fn used(&self) -> Result<u64> {
+        File::open(&self.dev.path)?.sync_all()?;
+        Ok(fs::metadata(&self.file)?.blocks() * 512)
+    }
+
+    fn mount(&self, env: &Env, opts: &str) -> Result<Mounted> {
+        Mounted::new(&self.dev.path, &env.mnt, opts)
+    }
+}
+
+impl Drop for Sparse {
+    fn drop(&mut self) {
+        // A file that stays only takes memory.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+const SIZE: u64 = 64 * MIB;
+
+fn trim(env: &Env) -> Result {
+    for bs in ["4096", "1024"] {
+        let s = Sparse::new(env, SIZE, &["-b", bs])?;
+        let mut m = s.mount(env, "")?;
+        let dir = File::open(&m.mnt)?;
+        fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
+        m.sync()?;
+        let start = s.used()?;
+        let keep = open(&m.path("keep"))?;
+        write_pattern(&keep, 1, 0, 4 * MIB)?;
+        let gone = open(&m.path("gone"))?;
+        write_pattern(&gone, 2, 0, 8 * MIB)?;
+        m.sync()?;
+        let full = s.used()?;
+        ensure!(
+            full >= start + 12 * MIB,
+            "{full} bytes used by {start} + 12 MiB"
+        );
+        drop(gone);
+        fs::remove_file(m.path("gone"))?;
+        m.sync()?;
+        let full = s.used()?;
+        // A range that has nothing free, a minimum that nothing reaches.
+        ensure_eq!(fitrim(&dir, 0, SIZE, 1 << 30), Err(Errno::INVAL), "minlen");
+        let len = fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
+        ensure!(len > SIZE - MIB && len <= SIZE, "FITRIM covers {len} bytes");
+        let after = s.used()?;
+        ensure!(
+            after + 7 * MIB <= full,
+            "{full} bytes before, {after} after FITRIM"
+        );
+        ensure!(
+            after >= start + 4 * MIB,
+            "FITRIM took data: {after} bytes left"
+        );
+        drop_caches()?;
+        check_pattern(&keep, 1, 0, 4 * MIB)?;
+        // Dirty data and open transactions while it runs.
+        write_pattern(&keep, 3, MIB, MIB)?;
+        fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
+        drop_caches()?;
+        check_pattern(&keep, 1, 0, MIB)?;
+        check_pattern(&keep, 3, MIB, MIB)?;
+        check_pattern(&keep, 1, 2 * MIB, 2 * MIB)?;
+        ensure_errno!(fitrim(&dir, SIZE, MIB, 0), Errno::INVAL, "behind the end");
+        ensure_errno!(fitrim(&dir, 0, 100, 0), Errno::INVAL, "less than a block");
+        drop((keep, dir));
+        m.umount()?;
+        cfs::fsck(env, &s.dev.path)?;
+    }
+    Ok(())
+}
+
+/// Files with patterns come and go, FITRIM in between, the rest stays what it is.
+fn churn(m: &mut Mounted, seed: u64, trim: bool) -> Result {
+    let mut rng = Rng::new(seed);
+    let mut files: Vec<(u64, u64)> = Vec::new();
+    let path = |m: &Mounted, id: u64| m.path(&format!("f{id}"));
+    for id in 0..100u64 {
+        let len = rng.range(1, 600 * KIB);
+        write_pattern(&open(&path(m, id))?, id, 0, len)?;
+        files.push((id, len));
+        while files.iter().map(|f| f.1).sum::<u64>() > 20 * MIB || rng.below(3) == 0 {
+            let i = rng.below(files.len() as u64) as usize;
+            let Some(&(id, _)) = files.get(i) else { break };
+            fs::remove_file(path(m, id))?;
+            files.swap_remove(i);
+        }
+        match rng.below(12) {
+            0 if trim => {
+                let start = rng.below(SIZE - MIB);
+                let dir = File::open(&m.mnt)?;
+                fitrim(&dir, start, rng.range(MIB, SIZE), 0).ctx("FITRIM")?;
+            }
+            1 => m.sync()?,
+            2 => drop_caches()?,
+            _ => {}
+        }
+    }
+    for cold in [false, true] {
+        if cold {
+            m.cycle()?;
+        }
+        for &(id, len) in &files {
+            check_pattern(&File::open(path(m, id))?, id, 0, len).ctx(format!("file {id}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn trim_random(env: &Env) -> Result {
+    for (seed, bs) in [(1, "4096"), (2, "1024")] {
+        let s = Sparse::new(env, SIZE, &["-b", bs])?;
+        let mut m = s.mount(env, "")?;
+        churn(&mut m, seed, true)?;
+        m.umount()?;
+        cfs::fsck(env, &s.dev.path)?;
+    }
+    Ok(())
+}
+
+fn discard(env: &Env) -> Result {
+    let s = Sparse::new(env, SIZE, &[])?;
+    let mut m = s.mount(env, "discard")?;
+    let f = open(&m.path("f"))?;
+    write_pattern(&f, 1, 0, 20 * MIB)?;
+    m.sync()?;
+    let full = s.used()?;
+    punch(&f, 0, 16 * MIB)?;
+    m.sync()?;
+    // The worker has come to its end when nothing is pending; freezing waits for that.
+    let dir = File::open(&m.mnt)?;
+    sys::freeze(&dir).ctx("freeze")?;
+    let after = s.used();
+    sys::thaw(&dir).ctx("thaw")?;
+    let after = after?;
+    ensure!(
+        after + 15 * MIB <= full,
+        "{full} bytes before, {after} after"
+    );
+    check_pattern(&f, 1, 16 * MIB, 4 * MIB)?;
+    // A full filesystem waits for blocks that are being discarded (B4).
+    let g = open(&m.path("g"))?;
+    for round in 0..3 {
+        let avail = m.space()?.avail * m.space()?.bsize;
+        let len = avail / 10 * 9;
+        write_pattern(&g, 2, 0, len).ctx(format!("round {round}"))?;
+        g.sync_all()?;
+        g.set_len(0)?;
+    }
+    drop((f, g, dir));
+    // Umount waits for the rest.
+    m.umount()?;
+    cfs::fsck(env, &s.dev.path)?;
+    let s = Sparse::new(env, SIZE, &["-b", "1024"])?;
+    let mut m = s.mount(env, "discard")?;
+    churn(&mut m, 3, false)?;
+    m.umount()?;
+    cfs::fsck(env, &s.dev.path)
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Fail::new("a NUL in a path"))
+}
+
+/// Writes what `mkswap` writes.
+fn mkswap(file: &File, len: u64) -> Result {
+    let mut page = vec![0u8; 4096];
+    page[1024..1028].copy_from_slice(&1u32.to_le_bytes());
+    page[1028..1032].copy_from_slice(&((len / 4096 - 1) as u32).to_le_bytes());
+    page[4086..].copy_from_slice(b"SWAPSPACE2");
+    file.write_all_at(&page, 0).ctx("swap header")
+}
+
+fn swap(env: &Env) -> Result {
+    if !Path::new("/proc/swaps").exists() {
+        return Err(Fail::skip("no swap in this kernel"));
+    }
+    const LEN: u64 = 8 * MIB;
+    each(env, |m| {
+        let path = m.path("swap");
+        let c = c_path(&path)?;
+        let f = open(&path)?;
+        // With holes it is refused.
+        f.set_len(LEN)?;
+        mkswap(&f, LEN)?;
+        ensure_errno!(swapon(&c), Errno::INVAL, "a file with holes");
+        // Preallocated is good enough.
+        fallocate(&f, FallocateFlags::empty(), 0, LEN)?;
+        mkswap(&f, LEN)?;
+        swapon(&c).ctx("swapon, preallocated")?;
+        // Nobody may change it meanwhile.
+        let busy = Errno::TXTBSY;
+        ensure_errno!(f.write_at(b"x", 0), busy, "write");
+        ensure_errno!(f.set_len(4096), busy, "truncate");
+        ensure_errno!(punch(&f, 0, 4096), busy, "punch");
+        let g = open(&m.path("g"))?;
+        ensure_errno!(clone_range(&g, &f, 0, LEN, 0), busy, "clone from it");
+        ensure_errno!(clone_range(&f, &g, 0, 0, 0), busy, "clone to it");
+        ensure_errno!(fs::remove_file(&path), Errno::PERM, "unlink");
+        ensure_errno!(swapon(&c), Errno::BUSY, "swapon again");
+        swapoff(&c).ctx("swapoff")?;
+        // Written, too; but not shared.
+        write_pattern(&f, 1, 4096, LEN - 4096)?;
+        swapon(&c).ctx("swapon, written")?;
+        swapoff(&c).ctx("swapoff")?;
+        f.sync_all()?;
+        clone_range(&g, &f, 0, LEN, 0)?;
+        ensure_errno!(swapon(&c), Errno::INVAL, "a shared file");
+        drop(f);
+        fs::remove_file(&path)?;
+        Ok(())
+    })?;
+    with_fs(env, &[], "always_cow", |m| {
+        let f = open(&m.path("swap"))?;
+        write_pattern(&f, 1, 0, LEN)?;
+        mkswap(&f, LEN)?;
+        let c = c_path(&m.path("swap"))?;
+        ensure_errno!(swapon(&c), Errno::INVAL, "under always_cow");
+        Ok(())
+    })
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        cases![
+            fiemap_kinds,
+            fiemap_many,
+            seek,
+            fsmap,
+            trim,
+            trim_random,
+            discard,
+            swap
+        ],
+        |_| {},
+    )
+}
