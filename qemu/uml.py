@@ -20,7 +20,7 @@ class Uml:
         self.fds, self.threads, self.files = [], [], []
         # More than one processor needs seccomp; ptrace is what works everywhere.
         machine = [f"mem={opt.memory}", f"uml_dir={self.folder}/", "noreboot",
-                   "seccomp=" + ("on" if cpus > 1 else "auto"), f"ncpus={cpus}", "con=null", "con0=null"]
+                   "seccomp=" + ("on" if cpus > 1 else "auto"), f"ncpus={cpus}", "con=null", "ssl=null"]
         if opt.shell:
             machine.append("ssl0=fd:0,fd:1")
         else:
