@@ -21,6 +21,7 @@ pub(crate) mod evict;
 pub(crate) mod ext_set;
 pub(crate) mod extents;
 pub(crate) mod fallocate;
+pub(crate) mod fileattr;
 pub(crate) mod fsmap;
 pub(crate) mod fsync;
 pub(crate) mod inode;

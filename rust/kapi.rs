@@ -14,6 +14,7 @@ pub(crate) mod dentry;
 pub(crate) mod dir_ops;
 pub(crate) mod falloc;
 pub(crate) mod file_ops;
+pub(crate) mod fileattr;
 pub(crate) mod folio;
 pub(crate) mod fs;
 pub(crate) mod fs_context;

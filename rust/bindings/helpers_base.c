@@ -136,12 +136,13 @@ void calf_inode_touch(struct inode *inode, bool mtime)
 
 u64 calf_inode_iversion_peek(const struct inode *inode)
 {
-	return inode_peek_iversion_raw(inode);
+	return inode_peek_iversion(inode);
 }
 
 void calf_inode_iversion_set(struct inode *inode, u64 v)
 {
-	inode_set_iversion_raw(inode, v);
+	/* Somebody may have asked before it left memory: the next change counts. */
+	inode_set_iversion_queried(inode, v);
 }
 
 void calf_mark_inode_dirty(struct inode *inode)

@@ -14,7 +14,8 @@
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
 
-static const int CALF_CONST_FS_REQUIRES_DEV = FS_REQUIRES_DEV;
+static const int CALF_CONST_FS_FLAGS = FS_REQUIRES_DEV | FS_ALLOW_IDMAP | FS_MGTIME;
+static const unsigned long CALF_CONST_SB_I_VERSION = SB_I_VERSION;
 
 /* A function that runs on a workqueue of its own each time it has been woken. */
 struct calf_worker {

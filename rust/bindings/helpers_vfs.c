@@ -34,6 +34,11 @@ void calf_inode_inc_iversion(struct inode *inode)
 	inode_inc_iversion(inode);
 }
 
+int calf_finish_open(struct file *file)
+{
+	return finish_open_simple(file, 0);
+}
+
 /* Without FILE_LOCKING generic_setlease() is an inline, so its address is taken here. */
 int calf_setlease(struct file *file, int arg, struct file_lease **lease, void **priv)
 {

@@ -15,6 +15,7 @@ bool calf_dir_emit_dots(struct file *file, struct dir_context *ctx);
 bool calf_inode_is_dirsync(const struct inode *inode);
 unsigned int calf_inode_dma_align(const struct inode *inode);
 void calf_inode_inc_iversion(struct inode *inode);
+int calf_finish_open(struct file *file);
 int calf_setlease(struct file *file, int arg, struct file_lease **lease, void **priv);
 
 #endif /* CALF_HELPERS_VFS_H */

@@ -14,8 +14,26 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const SIZE: usize = 256;
 /// Bit of `flags`: blocks of this file may be shared (S1). Without it none is.
 pub const FLAG_MAY_SHARE: u32 = 1;
+/// Bit of `flags`: nothing of the inode may be changed.
+pub const FLAG_IMMUTABLE: u32 = 1 << 1;
+/// Bit of `flags`: a file only grows at its end, a directory loses no names.
+pub const FLAG_APPEND: u32 = 1 << 2;
+/// Bit of `flags`: backups leave the inode out.
+pub const FLAG_NODUMP: u32 = 1 << 3;
+/// Bit of `flags`: reading does not change the time of last access.
+pub const FLAG_NOATIME: u32 = 1 << 4;
+/// Bit of `flags`: changes are durable before system calls return.
+pub const FLAG_SYNC: u32 = 1 << 5;
+/// Bit of `flags`: changes of names are. Directories only.
+pub const FLAG_DIRSYNC: u32 = 1 << 6;
+/// Bit of `flags`: what is made in here belongs to the same project. Directories only.
+pub const FLAG_PROJINHERIT: u32 = 1 << 7;
+/// The flags that only regular files have.
+pub const FLAGS_REG: u32 = FLAG_MAY_SHARE;
+/// The flags that only directories have.
+pub const FLAGS_DIR: u32 = FLAG_DIRSYNC | FLAG_PROJINHERIT;
 /// The flags there are.
-pub const FLAGS_KNOWN: u32 = FLAG_MAY_SHARE;
+pub const FLAGS_KNOWN: u32 = (1 << 8) - 1;
 /// Largest file, bytes: what `loff_t` holds.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
 
@@ -64,7 +82,7 @@ pub struct InodeRecord {
     pub iversion: U64,
     /// Random; tells apart two inodes that had the same number.
     pub gen: U32,
-    /// [`FLAG_MAY_SHARE`].
+    /// `FLAG_*`.
     pub flags: U32,
     /// Owner.
     pub uid: U32,
@@ -119,6 +137,14 @@ impl InodeRecord {
         }
         if rec.flags.get() & !FLAGS_KNOWN != 0 {
             return Err("inode: unknown flags");
+        }
+        let not_for = match mode & S_IFMT {
+            S_IFREG => FLAGS_DIR,
+            S_IFDIR => FLAGS_REG,
+            _ => FLAGS_DIR | FLAGS_REG,
+        };
+        if rec.flags.get() & not_for != 0 {
+            return Err("inode: flags do not fit the type");
         }
         if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
             return Err("inode: reserved bytes are not zero");

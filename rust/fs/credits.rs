@@ -69,8 +69,9 @@ impl Credits {
     /// A name goes and its inode may become an orphan.
     pub(crate) const UNLINK: Self = Self::EDIT.plus(Self::EDIT).plus(Self::new(6, 0));
 
-    /// Two directories, a `..` record, an orphan, four records.
+    /// Two directories, a `..` record and an orphan, or two `..` records; a whiteout, four records.
     pub(crate) const RENAME: Self = Self::EDIT
+        .plus(Self::EDIT)
         .plus(Self::EDIT)
         .plus(Self::EDIT)
         .plus(Self::EDIT)

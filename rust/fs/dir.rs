@@ -16,6 +16,7 @@ use kernel::error::Result;
 
 use super::credits::{Credits, EDIT_SPACE};
 use super::ext_set::ExtSet;
+use super::fileattr::check_project;
 use super::inode::{Inode, InodeExt};
 use super::itable::NewInode;
 use super::orphan::{self, OrphanKind};
@@ -195,6 +196,26 @@ pub(crate) fn create(
     finish(trans, exts)
 }
 
+/// Puts the new inode on disk without a name: an orphan from birth (`O_TMPFILE`), until [`link`]
+/// gives it one. In memory it keeps the one link that `d_tmpfile` takes away.
+///
+/// After an error the inode is not on disk, and the caller drops it.
+pub(crate) fn create_unnamed(new: &NewInode) -> Result {
+    let inode = new.inode();
+    let sb = inode.sb().data();
+    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE)?;
+    let mut trans = Trans::start(sb, Credits::CREATE, space)?;
+    let ext = inode.data().ext.write();
+    orphan::add(&mut trans, Ino::new(inode.ino()), OrphanKind::Unlinked, 0)?;
+    let mut record = ext.record(inode);
+    record.nlink = 0.into();
+    trans.insert_inode(&record)?;
+    inode.data().stamp_datasync(trans.tid());
+    trans.apply();
+    drop(ext);
+    trans.stop()
+}
+
 /// Publishes the prepared transaction and ends it.
 fn finish(mut trans: Trans<'_>, exts: ExtSet<'_>) -> Result<Tid> {
     let tid = trans.tid();
@@ -204,7 +225,7 @@ fn finish(mut trans: Trans<'_>, exts: ExtSet<'_>) -> Result<Tid> {
     Ok(tid)
 }
 
-/// Gives `inode` one more name. Returns the transaction.
+/// Gives `inode` one more name, or its first if it was made without. Returns the transaction.
 pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     check_name(name)?;
     check_links(inode)?;
@@ -212,6 +233,7 @@ pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     let space = MetaSpace::reserve(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
     let mut exts = ExtSet::lock([dir, inode]);
+    check_project(&mut exts, dir, inode)?;
 
     let mut names = exts.of(dir).tree(dir);
     let number = Ino::new(inode.ino());
@@ -223,6 +245,9 @@ pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
         number,
         ftype(inode.mode()),
     )?;
+    if inode.nlink() == 0 {
+        orphan::remove(&mut trans, number)?;
+    }
     let joined = trans.join_inode(dir)?;
     let joined_inode = trans.join_inode(inode)?;
 
@@ -292,7 +317,7 @@ pub(crate) fn unlink(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     finish(trans, exts)
 }
 
-/// What [`rename`] moves.
+/// What [`rename`] moves, or [`exchange`].
 pub(crate) struct Rename<'a> {
     /// The directory that loses the name.
     pub(crate) old_dir: &'a Inode,
@@ -306,6 +331,8 @@ pub(crate) struct Rename<'a> {
     pub(crate) inode: &'a Inode,
     /// What the new name led to until now; it is removed.
     pub(crate) target: Option<&'a Inode>,
+    /// A new inode that the old name leads to afterwards.
+    pub(crate) whiteout: Option<&'a NewInode>,
 }
 
 /// Moves a name, in one transaction, which it returns.
@@ -333,14 +360,25 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
         check_subdirectory(old_dir)?;
     }
 
-    let space = if target.is_some() {
+    let space = if r.whiteout.is_some() {
+        // The inode table and a directory or the orphan tree grow.
+        MetaSpace::reserve(sb, 2 * EDIT_SPACE)?
+    } else if target.is_some() {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
         MetaSpace::pool(sb, EDIT_SPACE)?
     } else {
         MetaSpace::reserve(sb, EDIT_SPACE)?
     };
     let mut trans = Trans::start(sb, Credits::RENAME, space)?;
-    let mut exts = ExtSet::lock([old_dir, new_dir, inode, target.unwrap_or(inode)]);
+    let whiteout = r.whiteout.map(|w| w.inode());
+    let mut exts = ExtSet::lock([
+        old_dir,
+        new_dir,
+        inode,
+        target.unwrap_or(inode),
+        whiteout.unwrap_or(inode),
+    ]);
+    check_project(&mut exts, new_dir, inode)?;
     let seed = sb.hash_seed();
     let number = Ino::new(inode.ino());
 
@@ -358,7 +396,21 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     } else {
         entries::insert(new_names, &mut trans, seed, r.new_name, number, old.ftype)?;
     }
-    entries::remove(&mut old_names, &mut trans, old.key)?;
+    if let Some(w) = whiteout {
+        let (number, kind) = (Ino::new(w.ino()), ftype(w.mode()));
+        entries::replace(
+            &mut old_names,
+            &mut trans,
+            old.key,
+            r.old_name,
+            number,
+            kind,
+        )?;
+        trans.insert_inode(&exts.of(w).record(w))?;
+        w.data().stamp_datasync(trans.tid());
+    } else {
+        entries::remove(&mut old_names, &mut trans, old.key)?;
+    }
     let mut own = exts.of(inode).tree(inode);
     if moves_up {
         entries::set_parent(&mut own, &mut trans, Ino::new(new_dir.ino()))?;
@@ -371,12 +423,13 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     let joined_inode = trans.join_inode(inode)?;
     let joined_target = target.map(|t| trans.join_inode(t)).transpose()?;
 
-    // The entries: one name goes, and one comes unless it replaces another.
+    // The entries: one name goes unless something takes its place, and one comes likewise.
     let gained = i64::from(target.is_none());
+    let lost = i64::from(whiteout.is_none());
     match &other {
-        None => publish_dir(old_dir, exts.of(old_dir), &old_names, gained - 1),
+        None => publish_dir(old_dir, exts.of(old_dir), &old_names, gained - lost),
         Some(names) => {
-            publish_dir(old_dir, exts.of(old_dir), &old_names, -1);
+            publish_dir(old_dir, exts.of(old_dir), &old_names, -lost);
             publish_dir(new_dir, exts.of(new_dir), names, gained);
         }
     }
@@ -400,6 +453,88 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
     if let (Some(joined), Some(target)) = (joined_target, target) {
         drop_links(target);
         trans.log_inode(joined, exts.of(target).record(target));
+    }
+    finish(trans, exts)
+}
+
+/// Lets two names, of whatever kinds, change places, in one transaction, which it returns.
+pub(crate) fn exchange(r: &Rename<'_>) -> Result<Tid> {
+    let &Rename {
+        old_dir,
+        new_dir,
+        inode,
+        ..
+    } = r;
+    let target = r.target.ok_or(ENOENT)?;
+    let sb = old_dir.sb().data();
+    let same_dir = old_dir.ino() == new_dir.ino();
+    // The directory that gains a subdirectory, and the one that loses it.
+    let moves = match (inode.is_dir(), target.is_dir()) {
+        _ if same_dir => None,
+        (true, false) => Some((new_dir, old_dir)),
+        (false, true) => Some((old_dir, new_dir)),
+        _ => None,
+    };
+    if let Some((gains, loses)) = moves {
+        check_links(gains)?;
+        check_subdirectory(loses)?;
+    }
+
+    // No tree grows: records are replaced by others of their size.
+    let mut trans = Trans::start(sb, Credits::RENAME, MetaSpace::adopt(sb, 0))?;
+    let mut exts = ExtSet::lock([old_dir, new_dir, inode, target]);
+    check_project(&mut exts, new_dir, inode)?;
+
+    let mut old_names = exts.of(old_dir).tree(old_dir);
+    let old = find(&old_names, &trans, old_dir, r.old_name, inode)?;
+    let mut other = (!same_dir).then(|| exts.of(new_dir).tree(new_dir));
+    let new_names = other.as_mut().unwrap_or(&mut old_names);
+    let new = find(new_names, &trans, new_dir, r.new_name, target)?;
+    entries::replace(
+        new_names, &mut trans, new.key, r.new_name, old.ino, old.ftype,
+    )?;
+    entries::replace(
+        &mut old_names,
+        &mut trans,
+        old.key,
+        r.old_name,
+        new.ino,
+        new.ftype,
+    )?;
+    let mut moved = [(inode, new_dir), (target, old_dir)].map(|(i, parent)| {
+        let tree = exts.of(i).tree(i);
+        (i, parent, tree)
+    });
+    for (i, parent, tree) in &mut moved {
+        if i.is_dir() && !same_dir {
+            entries::set_parent(tree, &mut trans, Ino::new(parent.ino()))?;
+        }
+    }
+    let joined_old = trans.join_inode(old_dir)?;
+    let joined_new = other
+        .as_ref()
+        .map(|_| trans.join_inode(new_dir))
+        .transpose()?;
+    let joined = [trans.join_inode(inode)?, trans.join_inode(target)?];
+
+    publish_dir(old_dir, exts.of(old_dir), &old_names, 0);
+    if let Some(names) = &other {
+        publish_dir(new_dir, exts.of(new_dir), names, 0);
+    }
+    if let Some((gains, loses)) = moves {
+        gains.inc_nlink();
+        loses.drop_nlink();
+    }
+    trans.log_inode(joined_old, exts.of(old_dir).record(old_dir));
+    if let Some(joined) = joined_new {
+        trans.log_inode(joined, exts.of(new_dir).record(new_dir));
+    }
+    for ((i, _, tree), joined) in moved.iter().zip(joined) {
+        if i.is_dir() {
+            publish_tree(i, exts.of(i), tree);
+        }
+        i.touch(false);
+        trans.log_inode(joined, exts.of(i).record(i));
     }
     finish(trans, exts)
 }

@@ -6,12 +6,12 @@ use core::array;
 
 use super::inode::{ExtWrite, Inode, InodeExt};
 
-/// The extent locks of up to four inodes, held exclusively.
+/// The extent locks of up to five inodes, held exclusively.
 ///
 /// They are taken in the order of the inodes' addresses (D6), whatever order they are named in, and
-/// once for an inode that is named twice. lockdep sees them as subclasses 0 to 3.
+/// once for an inode that is named twice. lockdep sees them as subclasses 0 to 4.
 pub(crate) struct ExtSet<'a> {
-    locked: [Option<(&'a Inode, ExtWrite<'a>)>; 4],
+    locked: [Option<(&'a Inode, ExtWrite<'a>)>; 5],
 }
 
 fn same(a: &Inode, b: &Inode) -> bool {
@@ -21,7 +21,7 @@ fn same(a: &Inode, b: &Inode) -> bool {
 impl<'a> ExtSet<'a> {
     /// Locks all `inodes`.
     pub(crate) fn lock<const N: usize>(mut inodes: [&'a Inode; N]) -> Self {
-        const { assert!(N <= 4) };
+        const { assert!(N <= 5) };
         inodes.sort_unstable_by_key(|i| core::ptr::from_ref(*i).addr());
         let mut last: Option<&Inode> = None;
         let mut nth = 0;

@@ -6,7 +6,7 @@ use super::begin_direct::DioPin;
 use super::completion::Completion;
 use crate::algo::btree::Tree;
 use crate::algo::staging::Staging;
-use crate::format::inode::InodeRecord;
+use crate::format::inode::{InodeRecord, FLAG_MAY_SHARE};
 use crate::format::node::InlineRoot;
 use crate::format::types::{Ino, Kind};
 use crate::kapi::jbd2::Tid;
@@ -24,7 +24,7 @@ pub(crate) type Inode = crate::kapi::Inode<super::Calf>;
 pub(crate) type SuperBlock = crate::kapi::SuperBlock<super::Calf>;
 
 /// Record flag: some block of the file may be shared, so the refcount tree must be asked (S1).
-pub(crate) const MAY_SHARE: u32 = 1 << 0;
+pub(crate) const MAY_SHARE: u32 = FLAG_MAY_SHARE;
 
 /// What calf keeps for every inode in memory.
 #[pin_data]

@@ -6,11 +6,11 @@ use super::credits::Credits;
 use super::inode::{tree_kind, Inode, InodeExt, SuperBlock};
 use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
-use super::Calf;
+use super::{fileattr, Calf};
 use crate::algo::btree::Tree;
 use crate::format::inode::InodeRecord;
 use crate::format::types::{Ino, Kind};
-use crate::kapi::dentry::Negative;
+use crate::kapi::dentry::{Negative, Tmpfile};
 use crate::kapi::fs::InodeTables;
 use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
 use crate::kapi::idmap::Idmap;
@@ -105,6 +105,7 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
         .map_err(|_| sb.corrupted(place, "inode of unknown type or size"))?;
     let data = inode.data();
     data.ext.write().load(rec);
+    fileattr::publish(inode, rec.flags.get());
     // C9: what was read may belong to a transaction that is not durable; whoever syncs this inode
     // must wait for it, as ext4 does in __ext4_iget.
     let tid = sb.journal().last_tid();
@@ -133,6 +134,18 @@ impl NewInode {
         self.0.inode().sb().data().count_inodes(1);
         self.0.instantiate(dentry)
     }
+
+    /// The record is in the table: publishes the inode as that of `file`.
+    pub(crate) fn instantiate_tmpfile(self, file: Tmpfile<'_, Calf>) {
+        self.0.inode().sb().data().count_inodes(1);
+        self.0.instantiate_tmpfile(file)
+    }
+
+    /// The record is in the table: publishes the inode, which a name leads to but no dentry yet.
+    pub(crate) fn publish(self) {
+        self.0.inode().sb().data().count_inodes(1);
+        self.0.publish()
+    }
 }
 
 impl Deref for NewInode {
@@ -152,6 +165,7 @@ pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> 
     let inode = nascent.inode();
     let mut ext = InodeExt::empty(tree_kind(inode));
     ext.btime = inode.times().ctime;
+    fileattr::inherit(dir, inode, &mut ext);
     *inode.data().ext.write() = ext;
     Calf::install(inode);
     Ok(NewInode(nascent))

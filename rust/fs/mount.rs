@@ -13,6 +13,7 @@
 use super::alloc::Allocator;
 use super::counters::Counters;
 use super::debug::DebugDir;
+use super::dir::LINK_MAX;
 use super::discard::Discarder;
 use super::extents::BATCH;
 use super::inode::SuperBlock;
@@ -38,14 +39,12 @@ use kernel::sync::Arc;
 
 /// `f_type`: "CALF".
 const FS_MAGIC: u32 = 0x464c_4143;
-/// Most links of one inode.
-pub(crate) const LINK_MAX: u32 = 65000;
 /// Longest name, bytes.
 const NAME_MAX: u64 = 255;
 /// Largest number of file blocks: keys of the extent tree stay far from the end of `u64`.
 const MAX_BLOCKS: u64 = 1 << 52;
-/// Times are `i64` nanoseconds.
-const TIME_MAX: i64 = i64::MAX / 1_000_000_000;
+/// Times are `i64` nanoseconds; the last second is left out, where conversions saturate.
+const TIME_MAX: i64 = i64::MAX / 1_000_000_000 - 1;
 
 /// Prints lines about one device.
 #[derive(Clone, Copy)]

@@ -92,6 +92,10 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         return Ok(());
     }
     extents::free_from(inode, from)?;
+    if inode.nlink() == 0 {
+        // The record says that the whole inode goes, and that is still to do.
+        return Ok(());
+    }
     let space = MetaSpace::pool(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, Credits::EDIT, space)?;
     orphan::remove(&mut trans, ino)?;

@@ -124,6 +124,16 @@ impl<'a> Stat<'a> {
         stat.blocks = stat.blocks.saturating_add(sectors);
     }
 
+    /// Reports the file attributes that `statx` knows, from `FS_*_FL`, which have the same bits.
+    pub fn set_attributes(&mut self, fs_flags: u32) {
+        const KNOWN: u32 = bindings::STATX_ATTR_IMMUTABLE
+            | bindings::STATX_ATTR_APPEND
+            | bindings::STATX_ATTR_NODUMP;
+        let stat = self.raw();
+        stat.attributes |= u64::from(fs_flags & KNOWN);
+        stat.attributes_mask |= u64::from(KNOWN);
+    }
+
     /// Reports that direct I/O must be aligned to `offset` bytes in the file, and in memory to
     /// what the device asks for.
     pub fn set_dio_align<T: FileSystem>(&mut self, inode: &Inode<T>, offset: u32) {

@@ -202,6 +202,38 @@ impl<'a, T: FileSystem> Deref for Negative<'a, T> {
     }
 }
 
+/// A file that `O_TMPFILE` is opening: it has a dentry without a name, and no inode yet.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`, the dentry of the file is negative.
+pub struct Tmpfile<'a, T: FileSystem>(NonNull<bindings::file>, PhantomData<&'a Inode<T>>);
+
+impl<T: FileSystem> Tmpfile<'_, T> {
+    /// Wraps a raw file.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is valid for `'a`, and opened by `O_TMPFILE` on filesystem `T`, without inode.
+    pub unsafe fn from_raw<'a>(ptr: NonNull<bindings::file>) -> Tmpfile<'a, T> {
+        // INVARIANT: By the safety requirements.
+        Tmpfile(ptr, PhantomData)
+    }
+
+    /// Gives the file a new inode, which loses its only link (`d_tmpfile`), and unlocks that.
+    ///
+    /// # Safety
+    ///
+    /// As [`Negative::instantiate_new`]; the inode has one link.
+    pub unsafe fn instantiate_new(self, inode: ARef<Inode<T>>) {
+        let inode = ARef::into_raw(inode).as_ptr().cast();
+        // SAFETY: The dentry is negative by the type invariant; it takes over the reference.
+        unsafe { bindings::d_tmpfile(self.0.as_ptr(), inode) };
+        // SAFETY: New and locked by the safety requirements; the dentry has a reference.
+        unsafe { bindings::unlock_new_inode(inode) };
+    }
+}
+
 /// A dentry with an inode.
 ///
 /// # Invariants

@@ -227,7 +227,7 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
         s.s_op = SuperOpsTable::<T>::build();
         s.s_magic = params.magic as usize;
         // Nothing on a file that a write would have to strip can have been set unnoticed.
-        s.s_flags |= bindings::CALF_CONST_SB_NOSEC;
+        s.s_flags |= bindings::CALF_CONST_SB_NOSEC | bindings::CALF_CONST_SB_I_VERSION;
         s.s_maxbytes = i64::try_from(params.max_bytes).unwrap_or(i64::MAX);
         s.s_max_links = params.max_links;
         s.s_time_gran = params.time_gran;

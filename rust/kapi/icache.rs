@@ -8,7 +8,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::dentry::Negative;
+use super::dentry::{Negative, Tmpfile};
 use super::fs::FileSystem;
 use super::idmap::Idmap;
 use super::inode::{Inode, Times};
@@ -206,6 +206,24 @@ impl<T: FileSystem> NascentInode<T> {
         let inode = unsafe { ManuallyDrop::take(&mut this.0) };
         // SAFETY: New and locked by us, and complete.
         unsafe { dentry.instantiate_new(inode) };
+    }
+
+    /// The inode exists now and has no name: it is that of `file`.
+    pub fn instantiate_tmpfile(self, file: Tmpfile<'_, T>) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again.
+        let inode = unsafe { ManuallyDrop::take(&mut this.0) };
+        // SAFETY: New and locked by us, and complete; made with one link.
+        unsafe { file.instantiate_new(inode) };
+    }
+
+    /// The inode exists now, under a name that has no dentry yet; lets others use it.
+    pub fn publish(self) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again.
+        let inode = unsafe { ManuallyDrop::take(&mut this.0) };
+        // SAFETY: New and locked by us, and complete.
+        unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
     }
 }
 

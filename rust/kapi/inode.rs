@@ -5,6 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::fs::FileSystem;
+use super::idmap::Idmap;
 use super::super_block::SuperBlock;
 use crate::bindings;
 use core::marker::PhantomData;
@@ -12,6 +13,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::error::code::EFBIG;
 use kernel::error::{to_result, Result};
+use kernel::ffi::c_int;
 use kernel::sync::aref::{ARef, AlwaysRefCounted};
 use kernel::types::{NotThreadSafe, Opaque};
 
@@ -217,7 +219,7 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::calf_inode_touch(self.as_ptr(), content) }
     }
 
-    /// `i_version`, raw.
+    /// `i_version`: the number of changes that somebody could have seen.
     pub fn iversion(&self) -> u64 {
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_inode_iversion_peek(self.as_ptr()) }
@@ -251,6 +253,29 @@ impl<T: FileSystem> Inode<T> {
     pub fn is_dirsync(&self) -> bool {
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_inode_is_dirsync(self.as_ptr()) }
+    }
+
+    /// Sets `S_*` of `i_flags` within `mask`. The caller serialises changes.
+    pub fn set_flags(&self, flags: u32, mask: u32) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_flags(self.as_ptr(), flags, mask) }
+    }
+
+    /// Must the inode lose its set-id bits when a caller through `idmap` changes whose it is?
+    pub fn must_drop_setid(&self, idmap: Idmap<'_>) -> bool {
+        // CAST: A capability is a small number.
+        let cap = bindings::CAP_FSETID as c_int;
+        u32::from(self.mode()) & (bindings::S_ISUID | bindings::S_ISGID) != 0
+            // SAFETY: Both are valid.
+            && !unsafe { bindings::capable_wrt_inode_uidgid(idmap.as_ptr(), self.as_ptr(), cap) }
+    }
+
+    /// Takes the set-id bits away. The caller holds `i_rwsem` exclusively.
+    pub fn drop_setid(&self) {
+        // CAST: The bits of a mode.
+        let mode = self.mode() & !((bindings::S_ISUID | bindings::S_ISGID) as u16);
+        // SAFETY: The inode is valid, the caller excludes other writers.
+        unsafe { (*self.as_ptr()).i_mode = mode }
     }
 
     /// `i_mapping`.

@@ -13,7 +13,7 @@ use core::ptr::{self, NonNull};
 
 use kernel::alloc::{flags::GFP_KERNEL, KVec};
 use kernel::error::VTABLE_DEFAULT_ERROR;
-use kernel::error::{code::ECHILD, code::EUCLEAN, from_result, Result};
+use kernel::error::{code::ECHILD, code::EUCLEAN, from_result, to_result, Result};
 use kernel::ffi::{c_char, c_int, c_uint};
 use kernel::prelude::{build_error, vtable};
 use kernel::str::{CStr, CStrExt as _};
@@ -21,7 +21,8 @@ use kernel::sync::aref::ARef;
 use kernel::types::Opaque;
 
 use super::attr::{Attr, Stat};
-use super::dentry::{Dentry, Named, Negative, Positive, Unhashed};
+use super::dentry::{Dentry, Named, Negative, Positive, Tmpfile, Unhashed};
+use super::fileattr::FileAttr;
 use super::fs::FileSystem;
 use super::idmap::Idmap;
 use super::inode::Inode;
@@ -29,6 +30,10 @@ use crate::bindings;
 
 /// `renameat2`: the target must not exist.
 pub const RENAME_NOREPLACE: u32 = bindings::RENAME_NOREPLACE;
+/// `renameat2`: both names exist and change places.
+pub const RENAME_EXCHANGE: u32 = bindings::RENAME_EXCHANGE;
+/// `renameat2`: the old name leads to a whiteout afterwards.
+pub const RENAME_WHITEOUT: u32 = bindings::RENAME_WHITEOUT;
 
 /// Which extents `FS_IOC_FIEMAP` asks for, and where they go (`struct fiemap_extent_info`).
 #[repr(transparent)]
@@ -151,6 +156,30 @@ pub trait InodeOperations: Sized {
         _new_dir: &Inode<Self::FileSystem>,
         _new: Named<'_, Self::FileSystem>,
         _flags: u32,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes a regular file without a name for an `O_TMPFILE` open. No lock is held.
+    fn tmpfile(
+        _idmap: Idmap<'_>,
+        _dir: &Inode<Self::FileSystem>,
+        _file: Tmpfile<'_, Self::FileSystem>,
+        _mode: u16,
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reports file attributes. `i_rwsem` may or may not be held.
+    fn fileattr_get(_inode: &Inode<Self::FileSystem>, _attr: FileAttr<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Changes file attributes. `i_rwsem` is held exclusively, permissions have been checked.
+    fn fileattr_set(
+        _idmap: Idmap<'_>,
+        _inode: &Inode<Self::FileSystem>,
+        _attr: FileAttr<'_>,
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -398,6 +427,61 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
 
     /// # Safety
     ///
+    /// Called by the VFS only; `file` has no inode yet.
+    unsafe extern "C" fn tmpfile(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        file: *mut bindings::file,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dir = unsafe { Inode::from_raw(dir) };
+        // SAFETY: By the safety requirements; never NULL.
+        let new = unsafe { Tmpfile::from_raw(NonNull::new_unchecked(file)) };
+        from_result(|| {
+            O::tmpfile(idmap, dir, new, mode)?;
+            // SAFETY: The file has its inode now.
+            to_result(unsafe { bindings::calf_finish_open(file) }).map(|()| 0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is positive.
+    unsafe extern "C" fn fileattr_get(
+        dentry: *mut bindings::dentry,
+        // The kernel crate's own, opaque form of the type.
+        attr: *mut kernel::bindings::file_kattr,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Positive::from_raw(dentry) };
+        // SAFETY: The VFS passes attributes, never NULL, that it leaves to us meanwhile.
+        let attr = unsafe { FileAttr::from_raw(NonNull::new_unchecked(attr.cast())) };
+        from_result(|| O::fileattr_get(dentry.inode(), attr).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS only; `dentry` is positive.
+    unsafe extern "C" fn fileattr_set(
+        idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        // The kernel crate's own, opaque form of the type.
+        attr: *mut kernel::bindings::file_kattr,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
+        // SAFETY: By the safety requirements.
+        let dentry = unsafe { Positive::from_raw(dentry) };
+        // SAFETY: The VFS passes attributes, never NULL, that it leaves to us meanwhile.
+        let attr = unsafe { FileAttr::from_raw(NonNull::new_unchecked(attr.cast())) };
+        from_result(|| O::fileattr_set(idmap, dentry.inode(), attr).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
     /// Called by the VFS only; `dentry` is positive.
     unsafe extern "C" fn setattr(
         idmap: *mut bindings::mnt_idmap,
@@ -494,6 +578,21 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
         },
         rename: if O::HAS_RENAME {
             Some(Self::rename)
+        } else {
+            None
+        },
+        tmpfile: if O::HAS_TMPFILE {
+            Some(Self::tmpfile)
+        } else {
+            None
+        },
+        fileattr_get: if O::HAS_FILEATTR_GET {
+            Some(Self::fileattr_get)
+        } else {
+            None
+        },
+        fileattr_set: if O::HAS_FILEATTR_SET {
+            Some(Self::fileattr_set)
         } else {
             None
         },

@@ -104,7 +104,7 @@ impl<T: SuperOps + MountOps> Registration<T> {
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.name = T::NAME.as_char_ptr();
-                fs.fs_flags = bindings::CALF_CONST_FS_REQUIRES_DEV;
+                fs.fs_flags = bindings::CALF_CONST_FS_FLAGS;
                 fs.init_fs_context = Some(init_fs_context::<T>);
                 fs.kill_sb = Some(bindings::kill_block_super);
                 fs.owner = module.as_ptr();

@@ -6,9 +6,10 @@ use kernel::error::{code::EINVAL, Result};
 use kernel::prelude::vtable;
 
 use crate::fs::begin_read::REPORT;
-use crate::fs::{self, Calf, Inode};
+use crate::fs::{self, fileattr, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::Positive;
+use crate::kapi::fileattr::FileAttr;
 use crate::kapi::inode_ops::{FiemapInfo, InodeOperations, InodeOps};
 use crate::kapi::iomap;
 use crate::kapi::Idmap;
@@ -54,6 +55,7 @@ pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask:
     }
     let ext = inode.data().ext.read();
     stat.set_btime(ext.btime);
+    stat.set_attributes(fileattr::fs_flags(ext.flags));
     // What waits for its place takes space already, as in XFS.
     let staged = ext
         .staging
@@ -77,6 +79,14 @@ impl InodeOperations for FileInode {
         getattr(idmap, inode, stat, mask)
     }
 
+    fn fileattr_get(inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::get(inode, attr)
+    }
+
+    fn fileattr_set(idmap: Idmap<'_>, inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::set(idmap, inode, &attr)
+    }
+
     fn fiemap(inode: &Inode, info: &FiemapInfo, start: u64, len: u64) -> Result {
         inode.sb().data().check_shutdown()?;
         let _lock = inode.lock_shared();
@@ -96,5 +106,13 @@ impl InodeOperations for SpecialInode {
 
     fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
         getattr(idmap, inode, stat, mask)
+    }
+
+    fn fileattr_get(inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::get(inode, attr)
+    }
+
+    fn fileattr_set(idmap: Idmap<'_>, inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::set(idmap, inode, &attr)
     }
 }

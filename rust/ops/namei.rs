@@ -14,10 +14,13 @@ use super::inode::{getattr, setattr};
 use crate::algo::symlink::TARGET_MAX;
 use crate::fs::dir::{self, Content, Rename};
 use crate::fs::itable::{iget, new_inode};
-use crate::fs::{Calf, Inode};
+use crate::fs::{fileattr, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
-use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Unhashed};
-use crate::kapi::inode_ops::{InodeOperations, InodeOps, RENAME_NOREPLACE};
+use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Tmpfile, Unhashed};
+use crate::kapi::fileattr::FileAttr;
+use crate::kapi::inode_ops::{
+    InodeOperations, InodeOps, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT,
+};
 use crate::kapi::jbd2::Tid;
 use crate::kapi::Idmap;
 
@@ -26,6 +29,8 @@ pub(super) const DIR_IOPS: InodeOps<Calf> = InodeOps::new::<DirInode>();
 
 const S_IFREG: u16 = 0o100000;
 const S_IFDIR: u16 = 0o040000;
+/// A whiteout is a character device with number 0 and no permissions.
+const S_IFCHR: u16 = 0o020000;
 const S_IFLNK: u16 = 0o120000;
 
 struct DirInode;
@@ -140,27 +145,47 @@ impl InodeOperations for DirInode {
     }
 
     fn rename(
-        _idmap: Idmap<'_>,
+        idmap: Idmap<'_>,
         old_dir: &Inode,
         old: Named<'_, Calf>,
         new_dir: &Inode,
         new: Named<'_, Calf>,
         flags: u32,
     ) -> Result {
-        // The VFS has seen to RENAME_NOREPLACE itself.
-        if flags & !RENAME_NOREPLACE != 0 {
+        // The VFS has seen to RENAME_NOREPLACE itself, and to the combinations.
+        if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) != 0 {
             return Err(EINVAL);
         }
-        let tid = dir::rename(&Rename {
+        // On an error it is dropped here, when the handle has stopped (D2).
+        let whiteout = (flags & RENAME_WHITEOUT != 0)
+            .then(|| new_inode(old_dir, idmap, S_IFCHR, 0))
+            .transpose()?;
+        let names = Rename {
             old_dir,
             old_name: old.name(),
             new_dir,
             new_name: new.name(),
             inode: old.inode().ok_or(ENOENT)?,
             target: new.inode(),
-        })?;
+            whiteout: whiteout.as_ref(),
+        };
+        let tid = if flags & RENAME_EXCHANGE != 0 {
+            dir::exchange(&names)?
+        } else {
+            dir::rename(&names)?
+        };
+        if let Some(whiteout) = whiteout {
+            whiteout.publish();
+        }
         sync(old_dir, tid)?;
         sync(new_dir, tid)
+    }
+
+    fn tmpfile(idmap: Idmap<'_>, dir: &Inode, file: Tmpfile<'_, Calf>, mode: u16) -> Result {
+        let new = new_inode(dir, idmap, S_IFREG | mode & 0o7777, 0)?;
+        dir::create_unnamed(&new)?;
+        new.instantiate_tmpfile(file);
+        Ok(())
     }
 
     fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, attr: Attr<'_>) -> Result {
@@ -169,5 +194,13 @@ impl InodeOperations for DirInode {
 
     fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
         getattr(idmap, inode, stat, mask)
+    }
+
+    fn fileattr_get(inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::get(inode, attr)
+    }
+
+    fn fileattr_set(idmap: Idmap<'_>, inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::set(idmap, inode, &attr)
     }
 }

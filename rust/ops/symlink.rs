@@ -6,9 +6,10 @@ use kernel::error::Result;
 use kernel::prelude::vtable;
 
 use super::inode::{getattr, setattr};
-use crate::fs::{self, Calf, Inode};
+use crate::fs::{self, fileattr, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::Positive;
+use crate::kapi::fileattr::FileAttr;
 use crate::kapi::inode_ops::{InodeOperations, InodeOps, LinkTarget};
 use crate::kapi::Idmap;
 
@@ -31,5 +32,13 @@ impl InodeOperations for SymlinkInode {
 
     fn getattr(idmap: Idmap<'_>, inode: &Inode, stat: Stat<'_>, mask: u32) -> Result {
         getattr(idmap, inode, stat, mask)
+    }
+
+    fn fileattr_get(inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::get(inode, attr)
+    }
+
+    fn fileattr_set(idmap: Idmap<'_>, inode: &Inode, attr: FileAttr<'_>) -> Result {
+        fileattr::set(idmap, inode, &attr)
     }
 }

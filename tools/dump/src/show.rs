@@ -185,7 +185,7 @@ pub fn inode(out: &mut impl Write, fs: &Editor<'_>, number: u64) -> Result {
     field!(out, "born", "{}", text::time(rec.btime.get()))?;
     field!(out, "version", "{}", rec.iversion)?;
     field!(out, "generation", "{:#010x}", rec.gen)?;
-    field!(out, "flags", "{:#x}", rec.flags)?;
+    field!(out, "flags", "{}", text::inode_flags(rec.flags.get()))?;
     if rec.rdev.get() != 0 {
         field!(out, "device", "{:#x}", rec.rdev)?;
     }

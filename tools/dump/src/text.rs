@@ -30,6 +30,28 @@ pub fn time(ns: i64) -> String {
     format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02}.{ns:09}")
 }
 
+/// The flags of an inode, as a number and by their names.
+pub fn inode_flags(flags: u32) -> String {
+    const NAMES: [&str; 8] = [
+        "may-share",
+        "immutable",
+        "append",
+        "nodump",
+        "noatime",
+        "sync",
+        "dirsync",
+        "projinherit",
+    ];
+    let mut text = format!("{flags:#x}");
+    for (bit, name) in NAMES.iter().enumerate() {
+        if flags & (1 << bit) != 0 {
+            text.push(' ');
+            text.push_str(name);
+        }
+    }
+    text
+}
+
 /// Bytes that need not be UTF-8, in quotes.
 pub fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
