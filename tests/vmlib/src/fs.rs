@@ -32,6 +32,13 @@ pub struct Space {
     pub ffree: u64,
 }
 
+impl Space {
+    /// Inodes in use.
+    pub fn files_used(&self) -> u64 {
+        self.files - self.ffree
+    }
+}
+
 /// Reads the space counters of the filesystem that `path` is on.
 pub fn space(path: &Path) -> Result<Space> {
     let s = rustix::fs::statvfs(path).ctx("statfs")?;

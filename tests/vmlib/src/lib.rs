@@ -7,6 +7,7 @@
 //! * [`fs`]: format, mount, unmount, check;
 //! * [`file`]: patterns, holes, extents, clones of one file;
 //! * [`observe`]: kernel messages, tracepoints, calf's counters;
+//! * [`user`]: being somebody else than root;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
 
 pub mod env;
@@ -17,6 +18,7 @@ pub mod ktap;
 pub mod observe;
 pub mod rng;
 pub mod sys;
+pub mod user;
 
 pub use env::Env;
 pub use error::{Context, Fail, Result};

@@ -2,8 +2,10 @@
 
 //! System calls without a safe wrapper elsewhere: FIEMAP, FICLONERANGE, memory maps, kernel AIO.
 //!
-//! All `unsafe` of the test programs is in this file.
+//! All `unsafe` of the test programs is in this file and the one below it.
 #![allow(unsafe_code)]
+
+pub mod vfs;
 
 use rustix::io::Errno;
 use std::alloc::Layout;

@@ -15,7 +15,7 @@ use calf_vmlib::ktap;
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{Aligned, Map};
 use calf_vmlib::{ensure, observe, Context, Env, Result};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, CWD};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -179,6 +179,36 @@ struct Worker<'a> {
     held: Vec<File>,
 }
 
+/// Does something to names that nobody announces: what the next boot finds is for fsck to judge.
+/// Most of it fails, as it should.
+fn shuffle(dir: &Path, rng: &mut Rng) {
+    let mut any = || dir.join(format!("d{}/n{}", rng.below(3), rng.below(8)));
+    let (a, b) = (any(), any());
+    let flags = match rng.below(12) {
+        0 => return drop(fs::create_dir_all(&a)),
+        1 => return drop(fs::remove_dir(&a)),
+        2 => return drop(fs::write(&a, b"x")),
+        3 => return drop(fs::remove_file(&a)),
+        4 | 5 => {
+            let flags = OFlags::TMPFILE | OFlags::RDWR;
+            let file = rustix::fs::openat(CWD, dir, flags, Mode::from_raw_mode(0o600));
+            if let Ok(file) = file.map(File::from) {
+                let _ = file.write_all_at(&[1; 9000], 0);
+                let _ = file.set_len(5000);
+                if rng.below(2) == 0 {
+                    let _ = rustix::fs::linkat(&file, "", CWD, &a, AtFlags::EMPTY_PATH);
+                }
+            }
+            return;
+        }
+        6 => return drop(File::open(dir).and_then(|d| d.sync_all())),
+        7 => RenameFlags::WHITEOUT,
+        8 => RenameFlags::empty(),
+        _ => RenameFlags::EXCHANGE,
+    };
+    let _ = rustix::fs::renameat_with(CWD, &a, CWD, &b, flags);
+}
+
 fn load(m: &Mounted, order: &Order) -> Result {
     let dir = m.path(&format!("run{}", order.run));
     let console = Console {
@@ -218,9 +248,11 @@ fn load(m: &Mounted, order: &Order) -> Result {
                 Ok(())
             }));
         }
-        // What earlier runs left is removed meanwhile: unlinks of shared blocks, no rules.
+        // What earlier runs left is removed meanwhile: unlinks of shared blocks, no rules. Then
+        // names change places for as long as it lasts.
         let old = m.mnt.clone();
         let now = order.run;
+        let mut rng = Rng::new(order.seed ^ 0x6e61_6d65);
         all.push(s.spawn(move || {
             for e in fs::read_dir(&old)? {
                 let p = e?.path();
@@ -232,6 +264,9 @@ fn load(m: &Mounted, order: &Order) -> Result {
                 if name.starts_with("run") && name != format!("run{now}") {
                     fs::remove_dir_all(&p).ctx("remove an old run")?;
                 }
+            }
+            while Instant::now() < until {
+                shuffle(&old.join("names"), &mut rng);
             }
             Ok(())
         }));
