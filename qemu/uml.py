@@ -26,11 +26,12 @@ class Uml:
         else:
             machine.append("ssl0=" + self.port(console))
         machine.append("ssl1=" + self.port(guest))
+        # r: read-only, c: no lock, for QEMU takes a reader's lock for a writer's.
         for n, (serial, path, readonly) in enumerate(disks(opt)):
             path = os.path.abspath(path)
             if set(path) & set(",: "):
                 raise OSError(f"{path}: User Mode Linux cannot open a disk of such a name")
-            machine.append(f"ubd{n}{'r' if readonly else ''}={path},,{serial}")
+            machine.append(f"ubd{n}{'rc' if readonly else ''}={path},,{serial}")
         self.args = [opt.program or os.path.abspath(opt.kernel)] + machine + words
         self.env = dict(os.environ)
         shm = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
