@@ -33,6 +33,7 @@ pub(crate) mod orphan;
 pub(crate) mod reflink;
 pub(crate) mod reserve;
 pub(crate) mod sb;
+pub(crate) mod shift;
 pub(crate) mod shutdown;
 pub(crate) mod space;
 pub(crate) mod truncate;

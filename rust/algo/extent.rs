@@ -20,6 +20,9 @@ use zerocopy::IntoBytes;
 pub const EDITS: u32 = 2;
 /// Records that one call adds at most.
 pub const INSERTS: u64 = 2;
+const TAKEN: &str = "extent: moved onto another";
+const BELOW: &str = "extent: moved below block 0";
+
 /// Blocks of a file that lie together on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -114,6 +117,12 @@ pub fn next_extent<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Option<Ext
     Ok(runs::after::<S, RawExtent>(t, s, fblk)?.map(|(start, value, _)| Extent::at(start, &value)))
 }
 
+/// The last extent.
+pub fn last<S: NodeRead>(t: &Tree, s: &S) -> Result<Option<Extent>, S::Error> {
+    let last = runs::before::<S, RawExtent>(t, s, u64::MAX)?;
+    Ok(last.map(|(start, value, _)| Extent::at(start, &value)))
+}
+
 /// Maps a hole. Joins the neighbours where possible; a range that is not a hole is `Corrupt`, and
 /// so is an extent that is empty or longer than [`MAX_LEN`].
 pub fn insert<S: NodeStore>(t: &mut Tree, s: &mut S, e: Extent) -> Result<(), S::Error> {
@@ -144,6 +153,71 @@ pub fn remove_step<S: NodeStore>(
         .take(to.saturating_sub(from));
     runs::carve(t, s, (key, value, run_end), from, to)?;
     Ok(Some(Extent::at(from, &piece)))
+}
+
+/// Moves the first piece of one extent at or after `from` down by `by` blocks, into what must be a
+/// hole. Returns its old end, or `None` when nothing is mapped there. Callers loop.
+pub fn move_down_step<S: NodeStore>(
+    t: &mut Tree,
+    s: &mut S,
+    from: u64,
+    by: u64,
+) -> Result<Option<u64>, S::Error> {
+    let found = match runs::before::<S, RawExtent>(t, s, from)? {
+        Some(found) if found.2 > from => found,
+        _ => match runs::after::<S, RawExtent>(t, s, from)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    let (key, value, end) = found;
+    let start = key.max(from);
+    let to = start.checked_sub(by).ok_or(runs::bad(BELOW))?;
+    let left = runs::before::<S, RawExtent>(t, s, to)?;
+    if left.is_some_and(|(_, _, left_end)| left_end > to) {
+        return Err(runs::bad(TAKEN).into());
+    }
+    let joins = left.is_some_and(|(_, v, left_end)| left_end == to && v.join(&value).is_some());
+    if key == start && !joins {
+        t.rekey(s, key, to, value.as_bytes())?;
+    } else {
+        runs::carve(t, s, found, start, end)?;
+        runs::insert(t, s, to, value.skip(start.saturating_sub(key)))?;
+    }
+    Ok(Some(end))
+}
+
+/// Moves the last piece of one extent inside `[start, end)` up by `by` blocks, into what must be a
+/// hole. Returns its old start, or `None` when nothing is mapped there. Callers loop.
+pub fn move_up_step<S: NodeStore>(
+    t: &mut Tree,
+    s: &mut S,
+    start: u64,
+    end: u64,
+    by: u64,
+) -> Result<Option<u64>, S::Error> {
+    let Some(last) = end.checked_sub(1) else {
+        return Ok(None);
+    };
+    let found = runs::before::<S, RawExtent>(t, s, last)?.filter(|(_, _, to)| *to > start);
+    let Some((key, value, to)) = found else {
+        return Ok(None);
+    };
+    let next = runs::after::<S, RawExtent>(t, s, end)?.map_or(u64::MAX, |(next, _, _)| next);
+    let free = to <= end && to.checked_add(by).is_some_and(|to| to <= next);
+    if !free {
+        return Err(runs::bad(TAKEN).into());
+    }
+    let from = key.max(start);
+    let new = from.saturating_add(by);
+    RawExtent::parse(new, value.skip(from.saturating_sub(key)).as_bytes()).map_err(runs::bad)?;
+    if from == key {
+        t.rekey(s, key, new, value.as_bytes())?;
+    } else {
+        runs::carve(t, s, (key, value, to), from, to)?;
+        runs::insert(t, s, new, value.skip(from.saturating_sub(key)))?;
+    }
+    Ok(Some(from))
 }
 
 /// Makes `[fblk, fblk + len)`, which lies within one extent, a written one. Nothing to do when it

@@ -111,21 +111,23 @@ pub fn lookup<S: NodeRead>(
     Ok((shared.count(), shared.run(phys, len)))
 }
 
-/// Counts one more reference on the first blocks of the range; returns how many. Callers loop.
-/// Fails with [`TreeError::TooBig`] at 2^32 - 1 references.
+/// Counts one more reference on the first blocks of the range; returns how many, or `None` when
+/// they have 2^32 - 1 references, which is the most. Callers loop.
 pub fn increase_step<S: NodeStore>(
     t: &mut Tree,
     s: &mut S,
     phys: BlockNr,
     len: u64,
-) -> Result<u64, S::Error> {
+) -> Result<Option<u64>, S::Error> {
     let shared = Shared::find(t, s, phys.get())?;
     let run = shared.run(phys, len);
     if run > 0 {
-        let count = shared.count().checked_add(1).ok_or(TreeError::TooBig)?;
+        let Some(count) = shared.count().checked_add(1) else {
+            return Ok(None);
+        };
         shared.set(t, s, phys, run, count)?;
     }
-    Ok(run)
+    Ok(Some(run))
 }
 
 /// Drops one reference on the first blocks of the range; returns how many, and whether that was

@@ -245,6 +245,11 @@ unsigned int calf_bdev_logical_block_size(struct block_device *bdev)
 	return bdev_logical_block_size(bdev);
 }
 
+bool calf_bdev_unmaps_zeroes(struct block_device *bdev)
+{
+	return bdev_write_zeroes_unmap_sectors(bdev) > 0;
+}
+
 struct block_device *calf_sb_bdev(const struct super_block *sb)
 {
 	return sb->s_bdev;

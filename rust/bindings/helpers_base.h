@@ -61,6 +61,7 @@ bool calf_inode_is_sync(const struct inode *inode);
 bool calf_sb_rdonly(const struct super_block *sb);
 u64 calf_bdev_nr_bytes(struct block_device *bdev);
 unsigned int calf_bdev_logical_block_size(struct block_device *bdev);
+bool calf_bdev_unmaps_zeroes(struct block_device *bdev);
 struct block_device *calf_sb_bdev(const struct super_block *sb);
 
 #endif /* CALF_HELPERS_BASE_H */

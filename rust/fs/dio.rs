@@ -60,12 +60,18 @@ enum Lock<'a> {
 
 impl<'a> Lock<'a> {
     fn take(inode: &'a Inode, exclusive: bool, nowait: bool) -> Result<Self> {
-        Ok(match (exclusive, nowait) {
+        let lock = match (exclusive, nowait) {
             (false, false) => Self::Shared(inode.lock_shared()),
             (false, true) => Self::Shared(inode.try_lock_shared().ok_or(EAGAIN)?),
             (true, false) => Self::Exclusive(inode.lock()),
             (true, true) => Self::Exclusive(inode.try_lock().ok_or(EAGAIN)?),
-        })
+        };
+        if !exclusive && inode.data().is_remapping() {
+            // A clone shares what this would write in place.
+            drop(lock);
+            return Self::take(inode, true, nowait);
+        }
+        Ok(lock)
     }
 
     fn is_exclusive(&self) -> bool {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fallocate: preallocation, holes, unsharing.
+//! fallocate: preallocation, holes, zeros, unsharing.
 //!
 //! All of it runs with `i_rwsem` and `invalidate_lock` held exclusively and direct I/O drained
 //! before anything is looked at (C-FALLOC-DIOWAIT), so nothing becomes dirty meanwhile.
@@ -14,15 +14,16 @@ use super::itable;
 use super::map::{self, Old};
 use super::reserve;
 use super::sb::Sb;
-use super::truncate;
 use super::txn::{MetaSpace, Trans};
-use super::Calf;
+use super::{shift, truncate, zeroout, Calf};
 use crate::algo::extent::{self, Extent};
-use crate::kapi::falloc::{KEEP_SIZE, PUNCH_HOLE, UNSHARE_RANGE};
+use crate::kapi::falloc::{
+    COLLAPSE_RANGE, INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSHARE_RANGE, WRITE_ZEROES, ZERO_RANGE,
+};
 use crate::kapi::iomap::{file_unshare, zero_range, InvalidateHeld};
 use crate::kapi::kiocb::File;
 use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
-use kernel::error::code::{EINTR, ENOSPC, EOPNOTSUPP};
+use kernel::error::code::{EINTR, EINVAL, ENOSPC, EOPNOTSUPP};
 use kernel::prelude::*;
 
 const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
@@ -33,31 +34,77 @@ const MOST: u64 = 8192;
 /// `fallocate` of bytes `[pos, pos + len)`; the VFS has checked that the range is sane.
 ///
 /// Errors: `EOPNOTSUPP` for modes that are not there, `ENOSPC` (what was allocated before stays, as
-/// in XFS), `EFBIG`, `EINTR`, `EIO`.
+/// in XFS), `EINVAL`, `EFBIG`, `EINTR`, `EIO`.
 pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Result {
     let inode = file.inode();
     let sb = inode.sb().data();
     sb.check_shutdown()?;
     let keep = mode & KEEP_SIZE != 0;
-    let op = match mode & !KEEP_SIZE {
-        0 if !sb.opts().always_cow => preallocate,
-        PUNCH_HOLE if keep => punch_hole,
-        UNSHARE_RANGE => unshare,
+    let mode = mode & !KEEP_SIZE;
+    // Preallocation is of no use where nothing is written in place, as in XFS.
+    let cow = sb.opts().always_cow;
+    match mode {
+        0 if !cow => {}
+        WRITE_ZEROES if !cow && sb.dev().bdev().unmaps_zeroes() => {}
+        PUNCH_HOLE | UNSHARE_RANGE | ZERO_RANGE | COLLAPSE_RANGE | INSERT_RANGE => {}
         _ => return Err(EOPNOTSUPP),
-    };
-    let _lock = inode.lock();
-    let end = pos.saturating_add(len);
-    {
-        let _faults = inode.invalidate_lock();
-        inode.dio_wait();
-        if !keep && end > inode.size() {
-            inode.newsize_ok(end)?;
-        }
-        file.modified()?;
-        op(inode, pos, len)?;
     }
-    if !keep && end > inode.size() {
-        truncate::setsize(inode, end)?;
+    let _lock = inode.lock();
+    let guard = inode.invalidate_lock();
+    inode.dio_wait();
+    let size = inode.size();
+    let end = pos.saturating_add(len);
+    let new = match mode {
+        COLLAPSE_RANGE | INSERT_RANGE if (pos | len) % sb.block_size() != 0 => return Err(EINVAL),
+        COLLAPSE_RANGE if end >= size => return Err(EINVAL),
+        COLLAPSE_RANGE => size - len,
+        INSERT_RANGE => size.saturating_add(len),
+        _ if keep => size,
+        _ => size.max(end),
+    };
+    if new > size {
+        inode.newsize_ok(new)?;
+    }
+    if mode == INSERT_RANGE {
+        if pos >= size {
+            return Err(EINVAL);
+        }
+        shift::check_up(inode, len)?;
+    }
+    file.modified()?;
+    match mode {
+        PUNCH_HOLE => punch_hole(inode, pos, len)?,
+        UNSHARE_RANGE => unshare(inode, pos, len)?,
+        COLLAPSE_RANGE => {
+            let space = shift::space(sb)?;
+            punch_hole(inode, pos, len)?;
+            shift::down(inode, end, len, space)?;
+        }
+        INSERT_RANGE => {
+            let space = shift::space(sb)?;
+            // The size first: at no time there is data past it.
+            truncate::setsize_locked(inode, &guard, new)?;
+            shift::up(inode, pos, len, space)?;
+        }
+        ZERO_RANGE => {
+            punch_hole(inode, pos, len)?;
+            if !cow {
+                preallocate(inode, pos, len)?;
+            }
+        }
+        WRITE_ZEROES => {
+            punch_hole(inode, pos, len)?;
+            // The size first: no block past it is ever written (C-ZERO-POSTEOF).
+            if new > size {
+                truncate::setsize_locked(inode, &guard, new)?;
+            }
+            preallocate(inode, pos, len)?;
+            zeroout::fill(inode, pos, end)?;
+        }
+        _ => preallocate(inode, pos, len)?,
+    }
+    if new != inode.size() {
+        truncate::setsize_locked(inode, &guard, new)?;
     }
     if file.is_sync() || inode.is_sync() {
         sb.commit_and_wait(inode.data().tid(false))?;

@@ -37,6 +37,10 @@ pub(crate) struct CalfInode {
     data_seq: Atomic<u32>,
     /// The same for the staging map.
     cow_seq: Atomic<u32>,
+    /// The file is the source of a clone, which holds its locks shared: reads go on, and whoever
+    /// writes with a lock shared takes it exclusively. Changes with both locks held exclusively, or
+    /// back to false with them still shared.
+    remapping: Atomic<bool>,
     /// Last transaction that touched the inode in any way (C9).
     sync_tid: Atomic<u32>,
     /// Last transaction that touched what `fdatasync` must make durable (C9).
@@ -162,6 +166,7 @@ impl CalfInode {
             ext <- ExtLock::new(),
             data_seq: Atomic::new(0),
             cow_seq: Atomic::new(0),
+            remapping: Atomic::new(false),
             sync_tid: Atomic::new(0),
             datasync_tid: Atomic::new(0),
             completion <- Completion::new(),
@@ -182,6 +187,16 @@ impl CalfInode {
     /// Counts a change of the staging map. With the extent lock held exclusively.
     pub(crate) fn bump_cow_seq(&self) {
         self.cow_seq.add(1, Relaxed);
+    }
+
+    /// Says whether the file is the source of a running clone.
+    pub(crate) fn set_remapping(&self, on: bool) {
+        self.remapping.store(on, Relaxed);
+    }
+
+    /// Is the file the source of a running clone? With one of its locks held.
+    pub(crate) fn is_remapping(&self) -> bool {
+        self.remapping.load(Relaxed)
     }
 
     /// Notes that transaction `tid` touched the inode.

@@ -42,7 +42,7 @@ const FS_MAGIC: u32 = 0x464c_4143;
 /// Longest name, bytes.
 const NAME_MAX: u64 = 255;
 /// Largest number of file blocks: keys of the extent tree stay far from the end of `u64`.
-const MAX_BLOCKS: u64 = 1 << 52;
+pub(crate) const MAX_BLOCKS: u64 = 1 << 52;
 /// Times are `i64` nanoseconds; the last second is left out, where conversions saturate.
 const TIME_MAX: i64 = i64::MAX / 1_000_000_000 - 1;
 

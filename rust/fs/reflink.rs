@@ -6,7 +6,8 @@
 //! is out of the page cache and its staging is empty (C-REMAP, B5). Then the destination's blocks
 //! are exchanged in *chunks*, each one transaction: one more reference on a run of the source's
 //! blocks, the old blocks of the destination dropped, the new mapping, the size on disk. A crash
-//! in between leaves a clone of a part, of which every block is old or new.
+//! in between leaves a clone of a part, of which every block is old or new. A signal that kills the
+//! task, or an error, stops between two chunks.
 //!
 //! ```text
 //!   source       |AAAAAAAA|BBBB|    |CCCC|       extents, a hole, an unwritten extent (not shown)
@@ -36,14 +37,15 @@ use crate::kapi::iomap::{zero_range, InvalidateHeld};
 use crate::kapi::kiocb::File;
 use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
 use crate::kapi::remap::{remap_prep, RemapLocks, REMAP_FILE_CAN_SHORTEN, REMAP_FILE_DEDUP};
-use kernel::error::code::{EINTR, EINVAL};
+use kernel::error::code::{EINTR, EINVAL, EMLINK};
 use kernel::prelude::*;
 
 /// `remap_file_range`: makes `[dst_pos, dst_pos + len)` of `dst` share the blocks of `src`.
 ///
-/// Returns the bytes done, which may be fewer than asked for after an error or a signal. Errors:
+/// Returns the bytes done, which may be fewer than asked for only if the caller said so. Errors:
 /// `EINVAL` for unknown flags or unaligned ranges, `ENOSPC`, `EIO`, `EINTR`, `EBADE` (dedupe of
-/// different data). Takes `i_rwsem` and `invalidate_lock` of both.
+/// different data), `EMLINK` (a block has 2^32 - 1 owners). Takes `i_rwsem` and `invalidate_lock`
+/// of both; while blocks are exchanged those of `src` are shared, so that reads go on.
 pub(crate) fn remap_file_range(
     src: &File<Calf>,
     src_pos: u64,
@@ -58,7 +60,7 @@ pub(crate) fn remap_file_range(
     let (from, to) = (src.inode(), dst.inode());
     let sb = to.sb().data();
     sb.check_shutdown()?;
-    let locks = RemapLocks::lock(from, to);
+    let mut locks = RemapLocks::lock(from, to);
     let len = remap_prep(&locks, src, src_pos, dst, dst_pos, len, flags)?;
     if len == 0 {
         return Ok(0);
@@ -74,13 +76,17 @@ pub(crate) fn remap_file_range(
     };
     clone.clear_destination(dst_pos, len)?;
     clone.mark_shared()?;
+    from.data().set_remapping(true);
+    locks.demote_first();
     let (done, result) = clone.run();
+    from.data().set_remapping(false);
     let bytes = done.saturating_mul(sb.block_size()).min(len);
-    if to.is_sync() && bytes > 0 {
+    if bytes > 0 && (src.is_sync() || dst.is_sync() || from.is_sync() || to.is_sync()) {
         sb.commit_and_wait(to.data().tid(false))?;
     }
     match result {
-        Err(e) if bytes == 0 => Err(e),
+        // Who cannot take less must hear why it is not all, as in XFS.
+        Err(e) if bytes == 0 || flags & REMAP_FILE_CAN_SHORTEN == 0 => Err(e),
         _ => Ok(bytes),
     }
 }
@@ -106,7 +112,8 @@ impl Remap<'_> {
         if pos > size {
             zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
         }
-        flush_unmap(self.to, pos, pos.saturating_add(len))?;
+        // What was zeroed must be on disk before the size moves over it.
+        flush_unmap(self.to, pos.min(size), pos.saturating_add(len))?;
         reserve::staging_drop(self.to, self.dst, self.dst.saturating_add(self.blocks));
         Ok(())
     }
@@ -214,12 +221,6 @@ impl Remap<'_> {
             Old::Written(e) | Old::Unwritten(e) => {
                 n = one_group(sb, e, n);
                 n = uniform(trans, e, n)?;
-                // Where both sides share blocks with a shift between them, one more reference on
-                // the source would make the counts of the other side differ: stay below the shift.
-                let shift = e.phys.get().abs_diff(source.phys.get());
-                if shift > 0 {
-                    n = n.min(shift);
-                }
                 // Where both sides overlap on the device, counting one up splits the other's run.
                 let apart = source.phys.get().abs_diff(e.phys.get());
                 if apart != 0 {
@@ -231,7 +232,8 @@ impl Remap<'_> {
 
         // One reference more before one less: the two may be the same blocks.
         let mut counts = trans.refcount()?;
-        if refcount::increase_step(&mut counts, trans, source.phys, n)? != n {
+        let more = refcount::increase_step(&mut counts, trans, source.phys, n)?;
+        if more.ok_or(EMLINK)? != n {
             return Err(EINVAL);
         }
         let mut tree = ext.of(self.to).tree(self.to);

@@ -13,8 +13,9 @@ use super::credits::{Credits, EDIT_SPACE};
 use super::inode::Inode;
 use super::orphan::{self, OrphanKind};
 use super::txn::{MetaSpace, Trans};
-use super::{extents, itable, reserve};
+use super::{extents, itable, reserve, Calf};
 use crate::format::types::Ino;
+use crate::kapi::inode::InvalidateLock;
 use crate::kapi::iomap::{truncate_page, zero_range, InvalidateHeld};
 use kernel::prelude::*;
 
@@ -24,23 +25,27 @@ use kernel::prelude::*;
 /// Errors: `EIO`, `ENOSPC` (zeroing a shared block copies it). On an error the size may have
 /// changed in memory, never on disk without its extents.
 pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
-    let sb = inode.sb().data();
-    sb.check_shutdown()?;
+    inode.sb().data().check_shutdown()?;
     let guard = inode.invalidate_lock();
     // AIO moves EOF when it completes (C-FALLOC-DIOWAIT).
     inode.dio_wait();
+    setsize_locked(inode, &guard, new)
+}
+
+/// [`setsize`] with `invalidate_lock` held and direct I/O drained.
+pub(crate) fn setsize_locked(inode: &Inode, guard: &InvalidateLock<'_, Calf>, new: u64) -> Result {
     let old = inode.size();
     if new == old {
         // Blocks past EOF, preallocated by fallocate, go nevertheless.
         return shrink(inode, new);
     }
-    let held = InvalidateHeld::by(&guard);
+    let held = InvalidateHeld::by(guard);
     let zeroed = if new > old {
         zero_range(&held, old, new - old, ZERO, WRITE_OPS)?
     } else {
         truncate_page(&held, new, ZERO, WRITE_OPS)?
     };
-    inode.truncate_setsize(&guard, new);
+    inode.truncate_setsize(guard, new);
 
     // What was zeroed or written past the size on disk must be there before the size is.
     let disk_size = inode.data().ext.read().disk_size;

@@ -6,15 +6,17 @@
 //! writing single blocks cuts an extent into many, and the tree must grow for that (B2). When not
 //! even the pool has blocks for it, the whole extent is filled with zeros on the device and marked
 //! written: that changes a flag, and the write then goes in place. ext4 does the same.
+//!
+//! `FALLOC_FL_WRITE_ZEROES` is the same for a range.
 
 use super::completion::{convert, NewSize};
 use super::inode::Inode;
 use super::map::{self, Old};
-use crate::algo::extent::{self, Mapping};
+use crate::algo::extent::{self, Extent, Mapping};
 use crate::kapi::memalloc::fatal_signal_pending;
 use kernel::prelude::*;
 
-/// Longest extent that is filled, bytes.
+/// Most bytes that are filled at a time.
 const MOST: u64 = 64 << 20;
 
 /// Makes the preallocated extents that bytes `[pos, end)` touch written ones. Returns whether
@@ -22,9 +24,35 @@ const MOST: u64 = 64 << 20;
 ///
 /// Errors: `ENOSPC` for an extent that is too long, `EIO`, `EINTR`.
 pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
-    let sb = inode.sb().data();
     let _faults = inode.invalidate_lock();
     inode.dio_wait();
+    each(inode, pos, end, |e, _| {
+        let fits = e.len.saturating_mul(inode.sb().block_size()) <= MOST;
+        fits.then_some(e).ok_or(ENOSPC)
+    })
+}
+
+/// Makes the preallocated blocks that bytes `[pos, end)` touch written ones. `i_rwsem` and
+/// `invalidate_lock` are held exclusively, direct I/O is drained. Errors: `EIO`, `EINTR`, `ENOSPC`.
+pub(crate) fn fill(inode: &Inode, pos: u64, end: u64) -> Result {
+    let sb = inode.sb().data();
+    let (_, stop) = map::blocks(sb, pos, end);
+    each(inode, pos, end, |e, at| {
+        let most = at.saturating_add(MOST >> sb.block_shift());
+        Ok(map::clip(e, at, stop.min(most)))
+    })?;
+    Ok(())
+}
+
+/// Writes zeros into preallocated extents from `pos` to `end`; `part` chooses from an extent and the
+/// block in it that comes next. Returns whether there were any.
+fn each(
+    inode: &Inode,
+    pos: u64,
+    end: u64,
+    part: impl Fn(Extent, u64) -> Result<Extent>,
+) -> Result<bool> {
+    let sb = inode.sb().data();
     // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
     inode.write_and_wait(0, u64::MAX)?;
     let (mut at, stop) = map::blocks(sb, pos, end);
@@ -36,9 +64,7 @@ pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
         };
         let next = match (found, map::old_from(sb, found, at)?) {
             (Mapping::Mapped(e), Old::Unwritten(_)) => {
-                if e.len.saturating_mul(sb.block_size()) > MOST {
-                    return Err(ENOSPC);
-                }
+                let e = part(e, at)?;
                 sb.dev().bdev().zero_out(e.phys.get(), e.len)?;
                 // The zeros are on the device before the handle starts; the commit flushes them.
                 convert(inode, e.fblk, e.end(), NewSize::upto(0))?;

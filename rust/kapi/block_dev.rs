@@ -64,6 +64,12 @@ impl BlockDev {
         unsafe { BufferHead::find(self.ptr, block, self.size) }
     }
 
+    /// Can the device write zeros without writing them (`bdev_write_zeroes_unmap_sectors`)?
+    pub fn unmaps_zeroes(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_bdev_unmaps_zeroes(self.ptr) }
+    }
+
     /// Fills `n` blocks from `block` on with zeros and waits.
     pub fn zero_out(&self, block: u64, n: u64) -> Result {
         let sectors = u64::from(self.size >> 9);

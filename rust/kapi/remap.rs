@@ -22,6 +22,7 @@ pub const REMAP_FILE_CAN_SHORTEN: u32 = bindings::REMAP_FILE_CAN_SHORTEN;
 pub struct RemapLocks<'a, T: FileSystem> {
     a: &'a Inode<T>,
     b: &'a Inode<T>,
+    demoted: bool,
     _task: NotThreadSafe,
 }
 
@@ -35,13 +36,37 @@ impl<'a, T: FileSystem> RemapLocks<'a, T> {
         Self {
             a,
             b,
+            demoted: false,
             _task: NotThreadSafe,
         }
+    }
+
+    /// Lets reads and read faults of `a`, unless it is `b`, go on: both its locks become shared.
+    pub fn demote_first(&mut self) {
+        if self.demoted || core::ptr::eq(self.a, self.b) {
+            return;
+        }
+        self.demoted = true;
+        // SAFETY: Held exclusively since `lock`.
+        unsafe { bindings::downgrade_write(&raw mut (*self.a.mapping()).invalidate_lock) };
+        // SAFETY: As above.
+        unsafe { bindings::downgrade_write(&raw mut (*self.a.as_ptr()).i_rwsem) };
     }
 }
 
 impl<T: FileSystem> Drop for RemapLocks<'_, T> {
     fn drop(&mut self) {
+        if self.demoted {
+            // SAFETY: Demoted by `demote_first`.
+            unsafe { bindings::calf_invalidate_unlock_shared(self.a.as_ptr()) };
+            // SAFETY: Taken by `lock`.
+            unsafe { bindings::calf_invalidate_unlock(self.b.as_ptr()) };
+            // SAFETY: Demoted by `demote_first`.
+            unsafe { bindings::calf_inode_unlock_shared(self.a.as_ptr()) };
+            // SAFETY: Taken by `lock`.
+            unsafe { bindings::calf_inode_unlock(self.b.as_ptr()) };
+            return;
+        }
         // SAFETY: Taken by `lock`.
         unsafe { bindings::filemap_invalidate_unlock_two(self.a.mapping(), self.b.mapping()) };
         // SAFETY: As above.

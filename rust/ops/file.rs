@@ -96,7 +96,12 @@ impl FileOperations for RegularFile {
         if let Err(e) = fault.file().update_time() {
             return VmFault::<Calf>::error(e);
         }
-        let _faults = inode.invalidate_lock_shared();
+        let faults = inode.invalidate_lock_shared();
+        if !inode.data().is_remapping() {
+            return page_mkwrite(fault, FAULT);
+        }
+        drop(faults);
+        let _faults = inode.invalidate_lock();
         page_mkwrite(fault, FAULT)
     }
 }

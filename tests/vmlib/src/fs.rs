@@ -260,6 +260,14 @@ pub fn with_fs(
     check
 }
 
+/// [`with_fs`] with the smallest and the largest block size.
+pub fn each_block_size(env: &Env, f: impl Fn(&mut Mounted) -> Result) -> Result {
+    for bs in ["4096", "1024"] {
+        with_fs(env, &["-b", bs], "", &f).ctx(format!("block size {bs}"))?;
+    }
+    Ok(())
+}
+
 /// Drops the clean page cache, dentries and inodes (after a sync).
 pub fn drop_caches() -> Result {
     rustix::fs::sync();

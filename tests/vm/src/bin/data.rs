@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Contents of files: buffered, mapped and direct I/O, holes, preallocation, clones, SEEK, FIEMAP.
+//! Contents of files: buffered, mapped and direct I/O, holes, SEEK, FIEMAP, all together at random.
 
 use calf_vmlib::error::Fail;
 use calf_vmlib::file::{
@@ -8,11 +8,9 @@ use calf_vmlib::file::{
     extents, fallocate, open, open_direct, patterned, punch, read_all, read_at, seek_data,
     seek_hole, unshare, write_direct, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, each_block_size as each};
 use calf_vmlib::rng::Rng;
-use calf_vmlib::sys::{
-    write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC, FIEMAP_SHARED, FIEMAP_UNWRITTEN,
-};
+use calf_vmlib::sys::{write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -23,14 +21,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
 
 const MIB: u64 = 1 << 20;
-
-/// Each case runs with the smallest and the largest block size.
-fn each(env: &Env, f: impl Fn(&mut Mounted) -> Result) -> Result {
-    for bs in ["4096", "1024"] {
-        with_fs(env, &["-b", bs], "", &f).ctx(format!("block size {bs}"))?;
-    }
-    Ok(())
-}
 
 fn buffered(env: &Env) -> Result {
     each(env, |m| {
@@ -159,29 +149,6 @@ fn mapped(env: &Env) -> Result {
     })
 }
 
-fn mapped_over_shared(env: &Env) -> Result {
-    each(env, |m| {
-        let f1 = open(&m.path("f1"))?;
-        write_pattern(&f1, 1, 0, MIB)?;
-        let f2 = open(&m.path("f2"))?;
-        clone_file(&f2, &f1)?;
-        let map = Map::new(&f2, 0, 1 << 20)?;
-        for at in (0..1usize << 20).step_by(65536) {
-            map.write(at + 17, &patterned(2, at as u64 + 17, 3000));
-        }
-        map.sync().ctx("msync")?;
-        drop(map);
-        drop_caches()?;
-        check_pattern(&f1, 1, 0, MIB)?;
-        for at in (0..MIB).step_by(65536) {
-            check_pattern(&f2, 1, at, 17)?;
-            check_pattern(&f2, 2, at + 17, 3000)?;
-            check_pattern(&f2, 1, at + 3017, 65536 - 3017)?;
-        }
-        Ok(())
-    })
-}
-
 fn truncate_under_a_map(env: &Env) -> Result {
     each(env, |m| {
         let f = open(&m.path("f"))?;
@@ -196,280 +163,6 @@ fn truncate_under_a_map(env: &Env) -> Result {
         check_zero(&f, 5000, 65536 - 5000)?;
         drop_caches()?;
         check_zero(&f, 5000, 65536 - 5000)
-    })
-}
-
-fn preallocate(env: &Env) -> Result {
-    each(env, |m| {
-        let f = open(&m.path("f"))?;
-        let start = m.space()?.free;
-        fallocate(&f, FallocateFlags::empty(), 0, 4 * MIB)?;
-        ensure_eq!(f.metadata()?.len(), 4 * MIB, "size");
-        ensure!(f.metadata()?.blocks() * 512 >= 4 * MIB, "blocks");
-        m.sync()?;
-        ensure!(
-            start - m.space()?.free >= 4 * MIB / m.space()?.bsize,
-            "free blocks"
-        );
-        check_zero(&f, 0, 4 * MIB)?;
-        let all = extents(&f)?;
-        ensure_eq!(
-            extent_bytes(&all, FIEMAP_UNWRITTEN),
-            4 * MIB,
-            "unwritten bytes"
-        );
-        write_pattern(&f, 5, MIB + 10, 70_000)?;
-        f.sync_all()?;
-        drop_caches()?;
-        check_zero(&f, 0, MIB + 10)?;
-        check_pattern(&f, 5, MIB + 10, 70_000)?;
-        check_zero(&f, MIB + 70_010, 3 * MIB - 70_010)?;
-        let written = 4 * MIB - extent_bytes(&extents(&f)?, FIEMAP_UNWRITTEN);
-        ensure!(
-            (70_000..70_000 + 3 * 65536).contains(&written),
-            "{written} bytes are written"
-        );
-        // Beyond the end, without changing the size.
-        fallocate(&f, FallocateFlags::KEEP_SIZE, 4 * MIB, MIB)?;
-        ensure_eq!(f.metadata()?.len(), 4 * MIB, "size with KEEP_SIZE");
-        ensure!(
-            f.metadata()?.blocks() * 512 >= 5 * MIB,
-            "blocks with KEEP_SIZE"
-        );
-        f.set_len(0)?;
-        m.sync()?;
-        ensure_eq!(f.metadata()?.blocks(), 0, "blocks after truncate");
-        ensure_eq!(m.space()?.free, start, "free blocks after truncate");
-        ensure_errno!(
-            fallocate(&f, FallocateFlags::empty(), 0, 0),
-            Errno::INVAL,
-            "length 0"
-        );
-        Ok(())
-    })
-}
-
-fn preallocate_over_dirty_data(env: &Env) -> Result {
-    each(env, |m| {
-        let f = open(&m.path("f"))?;
-        write_pattern(&f, 1, 3000, 300_000)?;
-        fallocate(&f, FallocateFlags::empty(), 0, MIB)?;
-        check_zero(&f, 0, 3000)?;
-        check_pattern(&f, 1, 3000, 300_000)?;
-        f.sync_all()?;
-        drop_caches()?;
-        check_zero(&f, 0, 3000)?;
-        check_pattern(&f, 1, 3000, 300_000)?;
-        check_zero(&f, 303_000, MIB - 303_000)
-    })
-}
-
-fn punch_holes(env: &Env) -> Result {
-    each(env, |m| {
-        for sync in [false, true] {
-            let f = open(&m.path("f"))?;
-            write_pattern(&f, 1, 0, 2 * MIB)?;
-            if sync {
-                f.sync_all()?;
-            }
-            punch(&f, 300_001, 500_000)?;
-            for _ in 0..2 {
-                check_pattern(&f, 1, 0, 300_001)?;
-                check_zero(&f, 300_001, 500_000)?;
-                check_pattern(&f, 1, 800_001, 2 * MIB - 800_001)?;
-                drop_caches()?;
-            }
-            let used = f.metadata()?.blocks() * 512;
-            ensure!(
-                used < 2 * MIB - 400_000,
-                "{used} bytes are in use after the punch"
-            );
-            // The end of the file, and beyond.
-            punch(&f, 2 * MIB - 1000, 10 * MIB)?;
-            ensure_eq!(f.metadata()?.len(), 2 * MIB, "size");
-            check_zero(&f, 2 * MIB - 1000, 1000)?;
-            f.set_len(0)?;
-        }
-        Ok(())
-    })
-}
-
-fn clones(env: &Env) -> Result {
-    each(env, |m| {
-        let f1 = open(&m.path("f1"))?;
-        write_pattern(&f1, 1, 0, 3 * MIB + 500)?;
-        f1.sync_all()?;
-        m.sync()?;
-        let free = m.space()?.free;
-        let f2 = open(&m.path("f2"))?;
-        clone_file(&f2, &f1)?;
-        m.sync()?;
-        let cost = free as i64 - m.space()?.free as i64;
-        ensure!(cost < 40, "a clone of one extent costs {cost} blocks");
-        ensure_eq!(f2.metadata()?.len(), 3 * MIB + 500, "size of the clone");
-        for f in [&f1, &f2] {
-            let all = extents(f)?;
-            let shared = extent_bytes(&all, FIEMAP_SHARED);
-            ensure!(shared >= 3 * MIB, "{shared} bytes are shared");
-        }
-        // Changes stay with the one that was changed.
-        write_pattern(&f2, 2, MIB + 100, 10_000)?;
-        write_pattern(&f1, 3, 0, 1)?;
-        f1.set_len(2 * MIB + 5)?;
-        drop_caches()?;
-        check_pattern(&f1, 3, 0, 1)?;
-        check_pattern(&f1, 1, 1, 2 * MIB + 4)?;
-        check_pattern(&f2, 1, 0, MIB + 100)?;
-        check_pattern(&f2, 2, MIB + 100, 10_000)?;
-        check_pattern(&f2, 1, MIB + 10_100, 2 * MIB + 500 - 10_100)?;
-        drop((f1, f2));
-        std::fs::remove_file(m.path("f1"))?;
-        m.cycle()?;
-        let f2 = open(&m.path("f2"))?;
-        check_pattern(&f2, 1, 0, MIB + 100)?;
-        check_pattern(&f2, 1, MIB + 10_100, 2 * MIB + 500 - 10_100)?;
-        m.sync()?;
-        ensure_eq!(
-            extent_bytes(&extents(&f2)?, FIEMAP_SHARED),
-            0,
-            "shared bytes of the last owner"
-        );
-        Ok(())
-    })
-}
-
-fn clones_of_ranges(env: &Env) -> Result {
-    each(env, |m| {
-        let bs = m.space()?.bsize;
-        let f1 = open(&m.path("f1"))?;
-        write_pattern(&f1, 1, 0, MIB)?;
-        punch(&f1, 16 * 4096, 8 * 4096)?;
-        fallocate(&f1, FallocateFlags::empty(), MIB, 65536)?;
-        let f2 = open(&m.path("f2"))?;
-        write_pattern(&f2, 2, 0, MIB)?;
-        // Over dirty data, with a hole in the source.
-        clone_range(&f2, &f1, 8 * 4096, 32 * 4096, 64 * 4096)?;
-        // In the same file.
-        clone_range(&f2, &f2, 0, 65536, 2 * MIB)?;
-        // Unwritten source blocks become holes that read as zeros.
-        clone_range(&f2, &f1, MIB, 65536, 3 * MIB)?;
-        for _ in 0..2 {
-            let mut want = patterned(2, 0, MIB as usize);
-            let mut src = patterned(1, 0, MIB as usize);
-            src[16 * 4096..24 * 4096].fill(0);
-            want[64 * 4096..96 * 4096].copy_from_slice(&src[8 * 4096..40 * 4096]);
-            compare("f2", &read_at(&f2, 0, MIB as usize)?, &want)?;
-            check_zero(&f2, MIB, MIB)?;
-            check_pattern_moved(&f2, 2, 0, 2 * MIB, 65536)?;
-            check_zero(&f2, 3 * MIB, 65536)?;
-            drop_caches()?;
-        }
-        ensure_errno!(
-            clone_range(&f2, &f1, 100, bs, 0),
-            Errno::INVAL,
-            "unaligned source"
-        );
-        ensure_errno!(
-            clone_range(&f2, &f1, 0, bs, 100),
-            Errno::INVAL,
-            "unaligned target"
-        );
-        ensure_errno!(
-            clone_range(&f2, &f2, 0, 65536, 4096),
-            Errno::INVAL,
-            "overlap"
-        );
-        ensure_errno!(
-            clone_range(&f2, &f1, 64 * MIB, bs, 0),
-            Errno::INVAL,
-            "beyond the end"
-        );
-        Ok(())
-    })
-}
-
-fn check_pattern_moved(f: &File, seed: u64, from: u64, to: u64, len: usize) -> Result {
-    compare("moved", &read_at(f, to, len)?, &patterned(seed, from, len))
-}
-
-fn many_owners(env: &Env) -> Result {
-    each(env, |m| {
-        m.sync()?;
-        let start = m.space()?.free;
-        let f = open(&m.path("f0"))?;
-        write_pattern(&f, 1, 0, 256 * 1024)?;
-        f.sync_all()?;
-        for i in 1..60 {
-            clone_file(&open(&m.path(&format!("f{i}")))?, &f)?;
-        }
-        // Each owner changes its own block, in two halves.
-        for i in 0..60u64 {
-            let f = open(&m.path(&format!("f{i}")))?;
-            write_pattern(&f, 100 + i, i * 4096, 4096)?;
-        }
-        drop_caches()?;
-        for i in 0..60u64 {
-            let f = open(&m.path(&format!("f{i}")))?;
-            check_pattern(&f, 1, 0, i * 4096)?;
-            check_pattern(&f, 100 + i, i * 4096, 4096)?;
-            check_pattern(&f, 1, (i + 1) * 4096, 256 * 1024 - (i + 1) * 4096)?;
-        }
-        drop(f);
-        for i in 0..60 {
-            std::fs::remove_file(m.path(&format!("f{i}")))?;
-        }
-        m.cycle()?;
-        let end = m.space()?.free;
-        ensure!(
-            start.abs_diff(end) <= 8,
-            "free blocks: {start} before, {end} after"
-        );
-        Ok(())
-    })
-}
-
-fn unshare_range(env: &Env) -> Result {
-    each(env, |m| {
-        let bs = m.space()?.bsize;
-        let f1 = open(&m.path("f1"))?;
-        write_pattern(&f1, 1, 0, 2 * MIB)?;
-        punch(&f1, MIB / 2, MIB / 4)?;
-        let f2 = open(&m.path("f2"))?;
-        clone_file(&f2, &f1)?;
-        drop_caches()?;
-        unshare(&f2, 4096, MIB)?;
-        m.sync()?;
-        let all = extents(&f2)?;
-        ensure_eq!(
-            extent_bytes(&all, FIEMAP_SHARED),
-            2 * MIB - MIB / 4 - (MIB - MIB / 4),
-            "shared"
-        );
-        ensure_eq!(
-            extent_bytes(&all, 0),
-            2 * MIB - MIB / 4,
-            "bytes mapped: holes stay holes"
-        );
-        unshare(&f2, 0, 2 * MIB)?;
-        m.sync()?;
-        ensure_eq!(
-            extent_bytes(&extents(&f2)?, FIEMAP_SHARED),
-            0,
-            "shared after all"
-        );
-        ensure_eq!(
-            extent_bytes(&extents(&f1)?, FIEMAP_SHARED),
-            0,
-            "shared in the source"
-        );
-        drop_caches()?;
-        for f in [&f1, &f2] {
-            check_pattern(f, 1, 0, MIB / 2)?;
-            check_zero(f, MIB / 2, MIB / 4)?;
-            check_pattern(f, 1, MIB / 2 + MIB / 4, 2 * MIB - MIB / 2 - MIB / 4)?;
-        }
-        ensure!(bs > 0, "block size");
-        Ok(())
     })
 }
 
@@ -853,15 +546,7 @@ fn main() -> ExitCode {
             truncate,
             holes,
             mapped,
-            mapped_over_shared,
             truncate_under_a_map,
-            preallocate,
-            preallocate_over_dirty_data,
-            punch_holes,
-            clones,
-            clones_of_ranges,
-            many_owners,
-            unshare_range,
             direct_io,
             direct_and_buffered,
             asynchronous_direct_io,

@@ -199,6 +199,7 @@ impl<'a> Builder<'a> {
             while done < e.len {
                 let phys = e.phys.checked_add(done).unwrap();
                 done += refcount::increase_step(&mut counts, &mut self.editor, phys, e.len - done)
+                    .unwrap()
                     .unwrap();
             }
             at = e.end();

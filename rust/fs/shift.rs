@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Collapsing and inserting ranges: moving every extent after a point.
+//!
+//! The page cache and the staging map are empty from that point on, and the locks keep them so.
+//! Then the extents move one by one, in ascending order into a hole below them or in descending
+//! order into one above, many to a transaction (B1). A crash in between leaves a consistent file in
+//! which some have moved and the rest not yet, with the hole between them, as in XFS; no data is
+//! lost. Each record is changed where it lies in the tree, so only a cut extent needs space, and
+//! that is set aside before anything moves.
+
+use super::extents::{publish_blocks, BATCH, BATCH_SPACE};
+use super::inode::Inode;
+use super::mount::MAX_BLOCKS;
+use super::sb::Sb;
+use super::txn::{MetaSpace, Trans};
+use super::{fallocate, reserve};
+use crate::algo::btree::Tree;
+use crate::algo::extent;
+use crate::fs::credits::Credits;
+use crate::kapi::memalloc::{cond_resched, wait_a_tick};
+use kernel::prelude::*;
+
+/// Most extents that move in one step. They lie side by side, in less than ten leaves.
+const MOST: usize = 64;
+
+/// The tree blocks that moving may take. Errors: `ENOSPC`.
+pub(crate) fn space(sb: &Sb) -> Result<MetaSpace<'_>> {
+    MetaSpace::pool(sb, BATCH_SPACE)
+}
+
+/// Moves what lies from byte `pos` on down by `len` bytes, over what is a hole. Both are whole
+/// blocks. Errors: `EIO`; some extents may have moved then.
+pub(crate) fn down<'a>(inode: &'a Inode, pos: u64, len: u64, space: MetaSpace<'a>) -> Result {
+    let shift = inode.sb().data().block_shift();
+    settle(inode, pos)?;
+    run(inode, pos >> shift, space, |tree, trans, at| {
+        extent::move_down_step(tree, trans, at, len >> shift)
+    })
+}
+
+/// Moves what lies from byte `pos` on up by `len` bytes. As [`down`].
+pub(crate) fn up<'a>(inode: &'a Inode, pos: u64, len: u64, space: MetaSpace<'a>) -> Result {
+    let shift = inode.sb().data().block_shift();
+    settle(inode, pos)?;
+    run(inode, u64::MAX, space, |tree, trans, at| {
+        extent::move_up_step(tree, trans, pos >> shift, at, len >> shift)
+    })
+}
+
+/// Can the last extent move up by `len` bytes? `EINVAL` if not, as in XFS.
+pub(crate) fn check_up(inode: &Inode, len: u64) -> Result {
+    let sb = inode.sb().data();
+    let last = extent::last(&inode.data().ext.read().tree(inode), &sb.reader())?;
+    let end = last
+        .map_or(0, |e| e.end())
+        .checked_add(len >> sb.block_shift());
+    let most = MAX_BLOCKS.min(i64::MAX as u64 >> sb.block_shift());
+    end.filter(|end| *end <= most).map(|_| ()).ok_or(EINVAL)
+}
+
+/// Nothing dirty, cached or staged is left from byte `pos` on (C6).
+fn settle(inode: &Inode, pos: u64) -> Result {
+    fallocate::flush_unmap(inode, pos, inode.size().max(pos))?;
+    reserve::staging_drop(inode, pos >> inode.sb().data().block_shift(), u64::MAX);
+    Ok(())
+}
+
+/// Calls `step` from block `at` on, until there is nothing left. It returns where to go on.
+fn run<'a>(
+    inode: &'a Inode,
+    mut at: u64,
+    mut space: MetaSpace<'a>,
+    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<u64>>,
+) -> Result {
+    let sb = inode.sb().data();
+    loop {
+        let mut trans = Trans::start(sb, BATCH, space)?;
+        let result = batch(inode, &mut trans, &mut at, &step);
+        trans.cancel();
+        space = MetaSpace::adopt(sb, trans.take_space());
+        trans.stop()?;
+        match result {
+            // Half moved is not a state to give up in.
+            Err(ENOMEM) => wait_a_tick(),
+            Ok(false) => cond_resched(),
+            Ok(true) => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Moves as many extents as one handle takes. Returns whether that was all.
+fn batch(
+    inode: &Inode,
+    trans: &mut Trans<'_>,
+    at: &mut u64,
+    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<u64>>,
+) -> Result<bool> {
+    while trans.can_continue(Credits::STEP) {
+        let mut ext = inode.data().ext.write();
+        let mut tree = ext.tree(inode);
+        let (mut next, mut last) = (Some(*at), *at);
+        for _ in 0..MOST {
+            next = step(&mut tree, trans, last)?;
+            let Some(moved) = next else { break };
+            last = moved;
+        }
+        let joined = trans.join_inode(inode)?;
+
+        // From here on nothing fails.
+        *at = last;
+        ext.set_tree(&tree);
+        inode.data().bump_data_seq();
+        publish_blocks(inode, &ext);
+        trans.log_inode(joined, ext.record(inode));
+        trans.apply();
+        if next.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
