@@ -10,7 +10,9 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, each_block_size as each};
 use calf_vmlib::rng::Rng;
-use calf_vmlib::sys::{write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC};
+use calf_vmlib::sys::{
+    dedupe as dedupe_range, write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC,
+};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -340,8 +342,18 @@ fn seek_and_fiemap(env: &Env) -> Result {
 
 /// Random operations on a few files against copies in memory.
 fn random_model(env: &Env) -> Result {
+    random(env, 4711, "")
+}
+
+fn random_model_always_cow(env: &Env) -> Result {
+    random(env, 4712, "always_cow")
+}
+
+fn random(env: &Env, seed: u64, opts: &str) -> Result {
     each(env, |m| {
-        let seed = 4711;
+        m.cycle_with(opts)?;
+        let cow = opts == "always_cow";
+        let bs = m.space()?.bsize;
         let mut rng = Rng::new(seed);
         const MAX: u64 = 600_000;
         const FILES: usize = 3;
@@ -354,7 +366,7 @@ fn random_model(env: &Env) -> Result {
             let off = rng.below(MAX);
             let len = rng.range(1, 60_000).min(MAX - off).max(1);
             let size = files[i].1.len() as u64;
-            let what = rng.below(16);
+            let what = rng.below(20);
             let text = format!("op {op} ({what}) file {i} off {off} len {len} size {size}");
             match what {
                 0..=4 => {
@@ -374,6 +386,10 @@ fn random_model(env: &Env) -> Result {
                     if (off as usize) < end {
                         files[i].1[off as usize..end].fill(0);
                     }
+                }
+                8 if cow => {
+                    let r = fallocate(&files[i].0, FallocateFlags::empty(), off, len);
+                    ensure_errno!(r, Errno::OPNOTSUPP, "{text}");
                 }
                 8 => {
                     fallocate(&files[i].0, FallocateFlags::empty(), off, len).ctx(&text)?;
@@ -432,6 +448,57 @@ fn random_model(env: &Env) -> Result {
                     model.resize(model.len().max((at + n) as usize), 0);
                     model[at as usize..(at + n) as usize]
                         .copy_from_slice(&patterned(op, at, n as usize));
+                }
+                15 => {
+                    let keep = rng.below(2) == 0;
+                    let flags = match keep {
+                        true => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+                        false => FallocateFlags::ZERO_RANGE,
+                    };
+                    fallocate(&files[i].0, flags, off, len).ctx(&text)?;
+                    let model = &mut files[i].1;
+                    let mut end = (off + len) as usize;
+                    if keep {
+                        end = end.min(model.len());
+                    }
+                    model.resize(model.len().max(end), 0);
+                    if (off as usize) < end {
+                        model[off as usize..end].fill(0);
+                    }
+                }
+                16 | 17 => {
+                    let (at, n) = (off / bs * bs, (len / 4 / bs + 1) * bs);
+                    let collapse = size > MAX || rng.below(2) == 0;
+                    let (flags, fits) = match collapse {
+                        true => (FallocateFlags::COLLAPSE_RANGE, at + n < size),
+                        false => (FallocateFlags::INSERT_RANGE, at < size),
+                    };
+                    let r = fallocate(&files[i].0, flags, at, n);
+                    let model = &mut files[i].1;
+                    if !fits {
+                        ensure_errno!(r, Errno::INVAL, "{text}");
+                    } else if collapse {
+                        r.ctx(&text)?;
+                        model.drain(at as usize..(at + n) as usize);
+                    } else {
+                        r.ctx(&text)?;
+                        model.splice(at as usize..at as usize, vec![0; n as usize]);
+                    }
+                }
+                18 => {
+                    let j = rng.below(FILES as u64) as usize;
+                    let at = off / bs * bs;
+                    let n = (len / bs + 1) * bs;
+                    let both = size.min(files[j].1.len() as u64);
+                    if i == j || at + n > both {
+                        continue;
+                    }
+                    let same = {
+                        let range = at as usize..(at + n) as usize;
+                        files[i].1[range.clone()] == files[j].1[range]
+                    };
+                    let r = dedupe_range(&files[i].0, at, n, &files[j].0, at).ctx(&text)?;
+                    ensure_eq!(r, same.then_some(n), "{text}: dedupe");
                 }
                 _ => {
                     if op % 5 == 0 {
@@ -552,6 +619,7 @@ fn main() -> ExitCode {
             asynchronous_direct_io,
             seek_and_fiemap,
             random_model,
+            random_model_always_cow,
             parallel_writers,
             short_writes,
         ],
