@@ -3,7 +3,7 @@
 //! Names that change places, leave whiteouts, or are not there at first: the flags of `renameat2`,
 //! `O_TMPFILE`. How many names there may be.
 
-use calf_vmlib::file::{check_pattern, write_pattern};
+use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
 use calf_vmlib::sys::vfs::{shutdown, Shutdown};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
@@ -307,14 +307,7 @@ fn crash_with_unnamed_files(env: &Env) -> Result {
     on_fs(env, |m| {
         m.sync()?;
         let before = m.space()?;
-        let open = |n: &str| {
-            File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .open(m.path(n))
-        };
-        let mut files = vec![tmpfile(&m.mnt, OFlags::empty())?, open("gone")?];
+        let mut files = vec![tmpfile(&m.mnt, OFlags::empty())?, open(&m.path("gone"))?];
         fs::remove_file(m.path("gone"))?;
         // Truncation has work of its own noted, and must not forget the rest.
         for f in &files {
@@ -384,8 +377,8 @@ fn threads(env: &Env) -> Result {
     on_fs(env, |m| {
         for d in 0..3 {
             fs::create_dir(m.path(&format!("d{d}")))?;
-            for n in 0..6 {
-                make(&m.path(&format!("d{d}/n{n}")), KINDS[n])?;
+            for (n, kind) in KINDS.iter().enumerate() {
+                make(&m.path(&format!("d{d}/n{n}")), kind)?;
             }
         }
         let mnt = m.mnt.clone();
