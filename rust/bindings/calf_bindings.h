@@ -21,6 +21,7 @@
 #include <linux/iversion.h>
 #include <linux/jbd2.h>
 #include <linux/journal-head.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/splice.h>

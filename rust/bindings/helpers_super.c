@@ -107,6 +107,7 @@ void calf_sb_end_intwrite(struct super_block *sb)
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, 16);
+	super_set_sysfs_name_bdev(sb);
 }
 
 bool calf_capable_sys_admin(void)

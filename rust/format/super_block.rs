@@ -19,6 +19,8 @@ pub const MAGIC: [u8; 8] = *b"CALFfs\x01\n";
 pub const VERSION: u32 = 1;
 /// Bytes of the structure, whatever the block size.
 pub const SIZE: usize = 1024;
+/// Bytes of a label.
+pub const LABEL_MAX: usize = 64;
 /// Number of the root directory.
 pub const ROOT_INO: Ino = Ino::new(1);
 /// Bit of `state`: unmounted properly, `inode_count` is right.
@@ -62,7 +64,7 @@ pub struct RawSuperBlock {
     /// Identity of the filesystem; seeds the checksums of all metadata.
     pub uuid: [u8; 16],
     /// Name given by the user, filled up with zeros.
-    pub label: [u8; 64],
+    pub label: [u8; LABEL_MAX],
     /// Secret key of the directory hash.
     pub hash_seed: [u8; 16],
     /// log2 of the block size: 10, 11 or 12.
@@ -159,6 +161,12 @@ impl RawSuperBlock {
         self.crc = U32::new(self.checksum());
     }
 
+    /// Sets the label.
+    pub fn set_label(&mut self, label: [u8; LABEL_MAX]) {
+        self.label = label;
+        self.seal();
+    }
+
     /// Records that the filesystem is in use: no longer clean.
     pub fn set_mounted(&mut self, time: i64) {
         self.state = U32::new(self.state.get() & !STATE_CLEAN);
@@ -188,7 +196,7 @@ impl RawSuperBlock {
             let mut sb = *sb;
             sb.crc = U32::ZERO;
             sb.state = U32::ZERO;
-            sb.label = [0; 64];
+            sb.label = [0; LABEL_MAX];
             sb.inode_count = U64::ZERO;
             sb.last_mount = I64::ZERO;
             sb.error_code = U32::ZERO;

@@ -95,7 +95,7 @@ impl IomapOps for DirectRead {
 
     fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<ReadMap>> {
         let sb = inode.sb().data();
-        sb.check_shutdown()?;
+        sb.check_readable()?;
         let (at, end) = map::blocks(sb, req.pos, req.end());
         let nowait = req.flags.has(Flags::NOWAIT);
         let (ext, old) = if nowait {

@@ -36,7 +36,7 @@ impl IomapOps for Read {
 
     fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<ReadMap>> {
         let sb = inode.sb().data();
-        sb.check_shutdown()?;
+        sb.check_readable()?;
         let (at, _) = map::blocks(sb, req.pos, req.end());
         let ext = inode.data().ext.read();
         let answer = match map::old_at(sb, inode, &ext, at)? {
@@ -55,7 +55,7 @@ impl IomapOps for Report {
 
     fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<ReportMap>> {
         let sb = inode.sb().data();
-        sb.check_shutdown()?;
+        sb.check_readable()?;
         let (at, _) = map::blocks(sb, req.pos, req.end());
         let ext = inode.data().ext.read();
         let answer = match map::old_at(sb, inode, &ext, at)? {
@@ -85,7 +85,7 @@ impl IomapOps for Seek {
 
     fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<SeekMap>> {
         let sb = inode.sb().data();
-        sb.check_shutdown()?;
+        sb.check_readable()?;
         let (at, _) = map::blocks(sb, req.pos, req.end());
         let ext = inode.data().ext.read();
         let answer = match map::old_at(sb, inode, &ext, at)? {

@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 /// Reads. Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `EIO`, `EFAULT`. No lock is held.
 pub(crate) fn read(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
     let inode = iocb.inode();
-    inode.sb().data().check_shutdown()?;
+    inode.sb().data().check_readable()?;
     if to.count() == 0 {
         return Ok(0);
     }

@@ -60,7 +60,7 @@ fn check_name(name: &[u8]) -> Result {
 pub(crate) fn lookup(dir: &Inode, name: &[u8]) -> Result<Option<Ino>> {
     check_name(name)?;
     let sb = dir.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let ext = dir.data().ext.read();
     let tree = ext.tree(dir);
     let found = entries::lookup(&tree, &sb.reader(), sb.hash_seed(), name)?;
@@ -70,7 +70,7 @@ pub(crate) fn lookup(dir: &Inode, name: &[u8]) -> Result<Option<Ino>> {
 /// Copies names of `dir` from position `from` on into `batch`, which is empty at the end.
 pub(crate) fn read(dir: &Inode, from: u64, batch: &mut Batch) -> Result {
     let sb = dir.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let ext = dir.data().ext.read();
     let tree = ext.tree(dir);
     batch.fill(&tree, &sb.reader(), from)
@@ -79,7 +79,7 @@ pub(crate) fn read(dir: &Inode, from: u64, batch: &mut Batch) -> Result {
 /// The target of the symbolic link `inode`.
 pub(crate) fn read_link(inode: &Inode) -> Result<FVec<u8>> {
     let sb = inode.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let ext = inode.data().ext.read();
     let tree = ext.tree(inode);
     symlink::read(&tree, &sb.reader(), ext.disk_size)

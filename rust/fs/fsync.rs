@@ -13,6 +13,9 @@ use kernel::prelude::*;
 /// Errors of writeback are reported once for each open file.
 pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
     let inode = file.inode();
+    if inode.sb().is_rdonly() {
+        return Ok(());
+    }
     inode.sb().data().check_shutdown()?;
     let written = file.write_and_wait(start, end);
     let logged = fsync_metadata(inode, datasync);
@@ -22,6 +25,9 @@ pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool
 
 /// Makes the metadata of an inode durable, and the device's cache with it: for directories too.
 pub(crate) fn fsync_metadata(inode: &Inode, datasync: bool) -> Result {
+    if inode.sb().is_rdonly() {
+        return Ok(());
+    }
     let sb = inode.sb().data();
     sb.check_shutdown()?;
     if !datasync {

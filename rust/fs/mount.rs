@@ -29,6 +29,7 @@ use crate::format::types::{BlockNr, Kind};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::fs_context::{max_file_size, real_time_ns, FsContext, NewSuper, SuperParams};
 use crate::kapi::log::{log, Level};
+use crate::kapi::mounted::Claim;
 use crate::kapi::statfs::StatFsValues;
 use crate::kapi::workqueue::Workqueue;
 use crate::seam::FVec;
@@ -65,12 +66,26 @@ impl Say<'_> {
 }
 
 /// `fill_super`.
-pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountOpts) -> Result {
+pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOpts) -> Result {
     let say = Say(new.id());
+    if opts.norecovery && !new.is_rdonly() {
+        fc.error(c"norecovery needs a read-only mount");
+        return Err(EINVAL);
+    }
     let dev = open_device(&new, say)?;
     let bytes = new.device_bytes();
     let sup = read_super(&dev, bytes, say)?;
     check_features(&sup, new.is_rdonly(), say)?;
+    let uuid = if opts.nouuid {
+        None
+    } else {
+        let claim = Claim::new(*sup.geo.uuid()).inspect_err(|_| {
+            say.error(fmt!(
+                "a filesystem with this uuid is mounted; -o nouuid mounts a copy beside it"
+            ));
+        })?;
+        Some(claim)
+    };
 
     // The journal region was checked with the geometry. Nothing but the journal's own superblock
     // is read before barriers are on (C8).
@@ -87,10 +102,15 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
     let mut journal = new
         .open_journal(&dev, geo.journal_start().get(), len)
         .inspect_err(|e| say.error(fmt!("journal cannot be opened: {:?}; run fsck.calf", e)))?;
-    if journal.needs_recovery() {
+    let dirty = journal.needs_recovery();
+    if dirty && opts.norecovery {
+        say.warn(fmt!(
+            "journal is not replayed: what is read may be old or damaged"
+        ));
+    } else if dirty {
         if new.device_rdonly() {
             say.error(fmt!(
-                "journal must be replayed, but the device is read-only"
+                "journal must be replayed, but the device is read-only; -o ro,norecovery reads it as it is"
             ));
             return Err(EROFS);
         }
@@ -98,9 +118,12 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
     }
     // C11: the replay may bring in a newer superblock and newer descriptors than those on disk,
     // so whatever was read before it counts for nothing, except that the layout never changes.
-    journal
-        .load()
-        .inspect_err(|e| say.error(fmt!("journal cannot be loaded: {:?}; run fsck.calf", e)))?;
+    if !opts.norecovery {
+        // A journal that is not loaded counts as aborted: nothing is written through it.
+        journal
+            .load()
+            .inspect_err(|e| say.error(fmt!("journal cannot be loaded: {:?}; run fsck.calf", e)))?;
+    }
     let after = read_super(&dev, bytes, say)?;
     if after.geo != sup.geo {
         say.error(fmt!(
@@ -109,7 +132,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
         return Err(EFSCORRUPTED);
     }
     let sup = after;
-    if sup.error || journal.recorded_error().is_some() {
+    if sup.error || !opts.norecovery && journal.recorded_error().is_some() {
         say.warn(fmt!("an earlier mount ended with an error; run fsck.calf"));
     }
 
@@ -138,13 +161,19 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, _fc: &FsContext, opts: &MountO
         dev,
         name: Name::new(new.id().to_bytes()),
         opts: *opts,
+        uuid,
         hash_seed: sup.hash_seed,
         counters,
         completion_wq: Workqueue::new(new.id())?,
         debug,
     };
     let data = KBox::pin_init(Sb::new(parts), GFP_KERNEL)?;
-    count(&data, &sup)?;
+    if let Err(e) = count(&data, &sup) {
+        // Without a replay the trees may be torn. Nobody allocates from them.
+        if !opts.norecovery {
+            return Err(e);
+        }
+    }
 
     let booting = new.install(&params(&geo), data);
     let sb = booting.sb();
@@ -303,9 +332,9 @@ fn log_mounted(sb: &SuperBlock, sup: &Super) {
     ));
 }
 
-/// Changes the superblock on disk, in a transaction (B6). Only by tasks that hold `s_umount` or
-/// that freeze, so never by two at once.
-fn update_super(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Result {
+/// Changes the superblock on disk, in a transaction (B6).
+pub(super) fn update_super(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Result {
+    let _lock = sb.super_lock().lock();
     let handle = sb.journal().start(1, 0)?;
     let buf = handle.write_access(sb.dev().read(BlockNr::ZERO)?)?;
     buf.update(&handle, |bytes| {
@@ -324,9 +353,10 @@ fn start_writing(sb: &SuperBlock) -> Result {
     if let Some(e) = d.journal().recorded_error() {
         // CAST: An errno is a small positive number once negated.
         let code = e.to_errno().unsigned_abs();
+        d.journal().forget_recorded_error()?;
         update_super(d, |raw| raw.set_error(code, 0, real_time_ns()))?;
         d.journal().force_commit()?;
-        d.journal().clear_recorded_error()?;
+        d.journal().store_forgotten_error();
     }
     mark_used(d)?;
     orphan::recover(sb)?;
@@ -382,6 +412,10 @@ pub(crate) fn reconfigure(
 ) -> Result {
     let d = sb.data();
     d.opts().check_change(new, fc)?;
+    if new.norecovery && !rdonly {
+        fc.error(c"a mount with norecovery stays read-only");
+        return Err(EINVAL);
+    }
     match (sb.is_rdonly(), rdonly) {
         (false, true) => {
             sb.sync()?;
@@ -400,6 +434,7 @@ pub(crate) fn reconfigure(
         }
         _ => {}
     }
+    d.set_opts(new);
     Ok(())
 }
 
@@ -425,10 +460,11 @@ pub(crate) fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
 pub(crate) fn freeze_fs(sb: &SuperBlock) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
-    if d.is_writable() {
-        mark_clean(d)?;
+    if !d.is_writable() {
+        return empty_journal(d);
     }
-    empty_journal(d)
+    mark_clean(d)?;
+    empty_journal(d).inspect_err(|_| d.set_writable(true))
 }
 
 /// `unfreeze_fs`.

@@ -3,7 +3,7 @@
 //! Mount options.
 //!
 //! `always_cow` and `bug` are fixed at mount: a change under I/O in flight would mix blocks written
-//! in place with blocks that are freed (C12).
+//! in place with blocks that are freed (C12). `errors` follows a remount.
 
 use crate::kapi::fs_context::{FsContext, ParamSpec, ParamTable, ParamValue};
 use kernel::error::code::EINVAL;
@@ -14,8 +14,11 @@ use kernel::seq_print;
 const OPT_ALWAYS_COW: u8 = 0;
 const OPT_DEBUG: u8 = 1;
 const OPT_BUG: u8 = 2;
-const OPT_DISCARD: u8 = 3;
-const OPT_NODISCARD: u8 = 4;
+const OPT_ERRORS: u8 = 3;
+const OPT_NORECOVERY: u8 = 4;
+const OPT_NOUUID: u8 = 5;
+const OPT_DISCARD: u8 = 6;
+const OPT_NODISCARD: u8 = 7;
 
 /// What calf understands beside the options of the VFS.
 pub const PARAMS: ParamTable = ParamTable::new(
@@ -24,6 +27,9 @@ pub const PARAMS: ParamTable = ParamTable::new(
             ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
             ParamSpec::flag(c"debug", OPT_DEBUG),
             ParamSpec::string(c"bug", OPT_BUG),
+            ParamSpec::string(c"errors", OPT_ERRORS),
+            ParamSpec::flag(c"norecovery", OPT_NORECOVERY),
+            ParamSpec::flag(c"nouuid", OPT_NOUUID),
             ParamSpec::flag(c"discard", OPT_DISCARD),
             ParamSpec::flag(c"nodiscard", OPT_NODISCARD),
             ParamSpec::end(),
@@ -38,6 +44,12 @@ pub struct MountOpts {
     pub always_cow: bool,
     /// More log lines.
     pub debug: bool,
+    /// `errors=remount-ro`: damage ends writing only, not reading.
+    pub errors_ro: bool,
+    /// Read without replaying the journal.
+    pub norecovery: bool,
+    /// Mount although a filesystem with this uuid is mounted.
+    pub nouuid: bool,
     /// Freed blocks are discarded.
     pub discard: bool,
     /// Contract violations switched on for this mount.
@@ -51,8 +63,18 @@ impl MountOpts {
         match (id, value) {
             (OPT_ALWAYS_COW, _) => self.always_cow = true,
             (OPT_DEBUG, _) => self.debug = true,
+            (OPT_NORECOVERY, _) => self.norecovery = true,
+            (OPT_NOUUID, _) => self.nouuid = true,
             (OPT_DISCARD, _) => self.discard = true,
             (OPT_NODISCARD, _) => self.discard = false,
+            (OPT_ERRORS, ParamValue::Text(what)) => match what.to_bytes() {
+                b"remount-ro" => self.errors_ro = true,
+                b"shutdown" => self.errors_ro = false,
+                _ => {
+                    fc.error(c"errors= takes remount-ro or shutdown");
+                    return Err(EINVAL);
+                }
+            },
             (OPT_BUG, ParamValue::Text(name)) => return self.parse_bug(fc, name),
             _ => return Err(EINVAL),
         }
@@ -80,6 +102,10 @@ impl MountOpts {
             fc.error(c"always_cow cannot change on a live mount");
             return Err(EINVAL);
         }
+        if self.norecovery != new.norecovery {
+            fc.error(c"norecovery cannot change on a live mount");
+            return Err(EINVAL);
+        }
         if self.discard != new.discard {
             fc.error(c"discard cannot change on a live mount");
             return Err(EINVAL);
@@ -99,6 +125,15 @@ impl MountOpts {
         }
         if self.debug {
             seq_print!(m, ",debug");
+        }
+        if self.errors_ro {
+            seq_print!(m, ",errors=remount-ro");
+        }
+        if self.norecovery {
+            seq_print!(m, ",norecovery");
+        }
+        if self.nouuid {
+            seq_print!(m, ",nouuid");
         }
         if self.discard {
             seq_print!(m, ",discard");

@@ -15,16 +15,17 @@ use crate::kapi::block_dev::BlockDev;
 use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::{Journal, Tid};
 use crate::kapi::log::{log, Level};
+use crate::kapi::mounted::Claim;
 use crate::kapi::rwsem::RwSem;
 use crate::kapi::workqueue::Workqueue;
 use core::fmt;
 use kernel::c_str;
-use kernel::error::code::{EEXIST, EFSCORRUPTED, EIO, ENOENT, ENOMEM, ENOSPC};
+use kernel::error::code::{EEXIST, EFSCORRUPTED, EIO, ENOENT, ENOMEM, ENOSPC, EROFS};
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
-use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::sync::Arc;
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// Metadata blocks of the device, within the filesystem's bounds.
 #[derive(Clone)]
@@ -101,6 +102,13 @@ macro_rules! kernel_display {
 
 kernel_display!(BlockNr, Ino, Place, Name);
 
+/// `Sb::state`: everything goes.
+const RUNNING: u32 = 0;
+/// `Sb::state`: damaged under `errors=remount-ro`, or mounted with `norecovery`.
+const READ_ONLY: u32 = 1;
+/// `Sb::state`: nothing goes any more.
+const DOWN: u32 = 2;
+
 /// A mounted filesystem.
 ///
 /// Fields drop in order: the workqueue goes first, as its work starts handles, then the journal,
@@ -114,9 +122,15 @@ pub(crate) struct Sb {
     dev: Dev,
     name: Name,
     opts: MountOpts,
+    /// The option that a remount may change, of which `opts` has the first state.
+    errors_ro: Atomic<bool>,
+    _uuid: Option<Claim>,
     /// Secret key of the directory hash.
     hash_seed: [u8; 16],
-    shutdown: Atomic<bool>,
+    state: Atomic<u32>,
+    /// Serialises changes of the superblock on disk.
+    #[pin]
+    super_lock: Mutex<()>,
     /// Is the filesystem mounted for writing, and not marked clean?
     writable: Atomic<bool>,
     next_ino: Atomic<u64>,
@@ -178,6 +192,8 @@ pub(crate) struct SbParts {
     pub name: Name,
     /// Mount options.
     pub opts: MountOpts,
+    /// Keeps a copy of the filesystem from being mounted too, unless `nouuid`.
+    pub uuid: Option<Claim>,
     /// Secret key of the directory hash.
     pub hash_seed: [u8; 16],
     /// Event counters and gauges.
@@ -198,6 +214,7 @@ impl Sb {
             dev,
             name,
             opts,
+            uuid,
             hash_seed,
             counters,
             completion_wq,
@@ -211,7 +228,11 @@ impl Sb {
             name,
             opts,
             hash_seed,
-            shutdown: Atomic::new(false),
+            errors_ro: Atomic::new(opts.errors_ro),
+            _uuid: uuid,
+            // Without a replay nothing may change.
+            state: Atomic::new(if opts.norecovery { READ_ONLY } else { RUNNING }),
+            super_lock <- new_mutex!((), "calf_super"),
             writable: Atomic::new(false),
             // Set by mount, which needs the trees for that.
             next_ino: Atomic::new(0),
@@ -252,8 +273,21 @@ impl Sb {
     }
 
     /// Mount options.
-    pub(crate) fn opts(&self) -> &MountOpts {
-        &self.opts
+    pub(crate) fn opts(&self) -> MountOpts {
+        MountOpts {
+            errors_ro: self.errors_ro.load(Relaxed),
+            ..self.opts
+        }
+    }
+
+    /// Takes over the options that may change. Remount only.
+    pub(crate) fn set_opts(&self, new: &MountOpts) {
+        self.errors_ro.store(new.errors_ro, Relaxed);
+    }
+
+    /// Serialises changes of the superblock on disk. Outside of handles.
+    pub(crate) fn super_lock(&self) -> &Mutex<()> {
+        &self.super_lock
     }
 
     /// Guards the refcount tree.
@@ -335,17 +369,29 @@ impl Sb {
         self.inodes.add(n, Relaxed);
     }
 
-    /// `EIO` once the filesystem is shut down or its journal is dead (C1).
+    /// May the filesystem change? `EIO` once it is shut down or its journal is dead (C1), `EROFS`
+    /// if it can still be read.
     pub(crate) fn check_shutdown(&self) -> Result {
-        if self.is_shutdown() {
-            return Err(EIO);
+        if !self.is_shutdown() {
+            return Ok(());
         }
-        Ok(())
+        self.check_readable()?;
+        Err(EROFS)
     }
 
-    /// Is the filesystem shut down?
+    /// May the filesystem be read? `EIO` once it is shut down, or its journal is dead without
+    /// `errors=remount-ro`.
+    pub(crate) fn check_readable(&self) -> Result {
+        match self.state.load(Relaxed) {
+            READ_ONLY => Ok(()),
+            RUNNING if !self.journal.is_aborted() || self.errors_ro.load(Relaxed) => Ok(()),
+            _ => Err(EIO),
+        }
+    }
+
+    /// Is the filesystem past changing: shut down, read-only after damage, or never replayed?
     pub(crate) fn is_shutdown(&self) -> bool {
-        self.shutdown.load(Relaxed) || self.journal.is_aborted()
+        self.state.load(Relaxed) != RUNNING || self.journal.is_aborted()
     }
 
     /// Stops all changes; may sleep (B6).
@@ -353,7 +399,7 @@ impl Sb {
     /// `err` goes to the superblock of the journal, where the next mount finds it, unless it is
     /// `ESHUTDOWN`: then nothing is wrong with the filesystem.
     pub(crate) fn force_shutdown(&self, why: &str, err: Error) {
-        if !self.shutdown.xchg(true, kernel::sync::atomic::Full) {
+        if self.state.xchg(DOWN, Full) != DOWN {
             self.say(fmt!("shut down: {}", why));
             self.journal.abort(err);
         }
@@ -368,8 +414,13 @@ impl Sb {
     pub(crate) fn corrupted(&self, place: Place, what: &str) -> Error {
         if !self.is_shutdown() {
             self.say(fmt!("damaged: {}: {}", place, what));
-            let why = "metadata is damaged; unmount and run fsck.calf";
-            self.force_shutdown(why, EFSCORRUPTED);
+            if !self.errors_ro.load(Relaxed) {
+                let why = "metadata is damaged; unmount and run fsck.calf";
+                self.force_shutdown(why, EFSCORRUPTED);
+            } else if self.state.cmpxchg(RUNNING, READ_ONLY, Full).is_ok() {
+                self.say(fmt!("read-only from now on; unmount and run fsck.calf"));
+                self.journal.abort(EFSCORRUPTED);
+            }
         }
         EFSCORRUPTED
     }

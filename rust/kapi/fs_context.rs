@@ -6,6 +6,7 @@
 //! [`include/linux/fs_parser.h`](srctree/include/linux/fs_parser.h)
 
 use super::block_dev::BlockDev;
+use super::export::{ExportOps, ExportTable};
 use super::fs::FileSystem;
 use super::inode::Inode;
 use super::jbd2::Journal;
@@ -76,7 +77,7 @@ pub enum ParamValue<'a> {
 }
 
 /// The mount side of a filesystem.
-pub trait MountOps: SuperOps {
+pub trait MountOps: SuperOps + ExportOps {
     /// What the options become while they are collected.
     type Options: Send + 'static;
 
@@ -225,9 +226,11 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
         let s = unsafe { &mut *sb };
         s.s_fs_info = data.cast();
         s.s_op = SuperOpsTable::<T>::build();
+        // The same C type; the kernel crate has it without fields.
+        s.s_export_op = ptr::from_ref(ExportTable::<T>::build()).cast();
         s.s_magic = params.magic as usize;
         // Nothing on a file that a write would have to strip can have been set unnoticed.
-        s.s_flags |= bindings::CALF_CONST_SB_NOSEC | bindings::CALF_CONST_SB_I_VERSION;
+        s.s_flags |= bindings::CALF_CONST_SB_NOSEC;
         s.s_maxbytes = i64::try_from(params.max_bytes).unwrap_or(i64::MAX);
         s.s_max_links = params.max_links;
         s.s_time_gran = params.time_gran;
@@ -291,6 +294,9 @@ pub(super) unsafe extern "C" fn init_fs_context<T: MountOps>(
         let options = KBox::new(T::init_options(current)?, GFP_KERNEL)?;
         // SAFETY: The context is ours to fill; `free` below gives the memory back.
         unsafe { (*fc).fs_private = KBox::into_raw(options).cast() };
+        // `i_version` counts always; a remount must not end it.
+        // SAFETY: As above.
+        unsafe { (*fc).sb_flags |= bindings::CALF_CONST_SB_I_VERSION as u32 };
         // SAFETY: As above.
         unsafe { (*fc).ops = ContextTable::<T>::build() };
         Ok(0)

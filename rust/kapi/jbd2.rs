@@ -171,13 +171,17 @@ impl Journal {
         to_result(unsafe { bindings::jbd2_journal_errno(self.as_ptr()) }).err()
     }
 
-    /// Forgets the recorded error, on disk too. Errors: `EROFS` when the journal is dead.
-    pub fn clear_recorded_error(&self) -> Result {
+    /// Forgets the recorded error in memory: until then no handle starts. Errors: `EROFS` when the
+    /// journal is dead.
+    pub fn forget_recorded_error(&self) -> Result {
         // SAFETY: By the type invariant.
-        to_result(unsafe { bindings::jbd2_journal_clear_err(self.as_ptr()) })?;
+        to_result(unsafe { bindings::jbd2_journal_clear_err(self.as_ptr()) })
+    }
+
+    /// Stores on disk that the error is forgotten.
+    pub fn store_forgotten_error(&self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::jbd2_journal_update_sb_errno(self.as_ptr()) };
-        Ok(())
     }
 
     /// Waits until transaction `tid` is durable; starts its commit if needed.
@@ -245,8 +249,13 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
+        // Also of a journal that was never loaded.
+        let was_dead = self.is_aborted();
         // SAFETY: We own the journal.
-        unsafe { bindings::jbd2_journal_destroy(self.as_ptr()) };
+        let ret = unsafe { bindings::jbd2_journal_destroy(self.as_ptr()) };
+        if ret < 0 && !was_dead {
+            pr_err!("journal cannot be emptied at umount: {}\n", ret);
+        }
     }
 }
 

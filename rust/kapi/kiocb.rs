@@ -62,6 +62,17 @@ impl<F: FileSystem> File<F> {
         to_result(unsafe { bindings::file_update_time(self.as_ptr()) })
     }
 
+    /// Runs `f` with write access to the mount (`mnt_want_write_file`): it is writable and is not
+    /// frozen meanwhile. Errors: `EROFS`, those of `f`. With no lock held.
+    pub fn with_write<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        // SAFETY: The file is valid.
+        to_result(unsafe { bindings::mnt_want_write_file(self.as_ptr()) })?;
+        let ret = f();
+        // SAFETY: Taken above.
+        unsafe { bindings::mnt_drop_write_file(self.as_ptr()) };
+        ret
+    }
+
     /// `file_modified`: drops privileges, updates times. The caller holds `i_rwsem` exclusively.
     pub fn modified(&self) -> Result {
         // SAFETY: The file is valid.

@@ -99,6 +99,8 @@ impl<T: SuperOps + MountOps> Registration<T> {
         module: &'static ThisModule,
         cache_name: &'static CStr,
     ) -> impl PinInit<Self, Error> {
+        // SAFETY: A module registers once.
+        unsafe { super::mounted::init() };
         try_pin_init!(Self {
             _cache: InodeCache::create::<T>(cache_name)?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {

@@ -26,7 +26,7 @@ impl FileOperations for RegularFile {
     type Fs = Calf;
 
     fn read_iter(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
-        iocb.inode().sb().data().check_shutdown()?;
+        iocb.inode().sb().data().check_readable()?;
         if iocb.is_direct() {
             return dio::read(iocb, to);
         }
@@ -58,7 +58,7 @@ impl FileOperations for RegularFile {
 
     fn seek(file: &File<Calf>, offset: i64, whence: Whence) -> Result<i64> {
         let inode = file.inode();
-        inode.sb().data().check_shutdown()?;
+        inode.sb().data().check_readable()?;
         let _lock = inode.lock_shared();
         match whence {
             Whence::Data => seek_data(inode, offset, SEEK),

@@ -41,6 +41,10 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
     }
     attr.copy_to(idmap, inode);
     inode.mark_dirty();
+    if inode.is_sync() {
+        // Synchronous mounts and files wait for attributes as for names.
+        fs::fsync::fsync_metadata(inode, false)?;
+    }
     Ok(())
 }
 
@@ -88,7 +92,7 @@ impl InodeOperations for FileInode {
     }
 
     fn fiemap(inode: &Inode, info: &FiemapInfo, start: u64, len: u64) -> Result {
-        inode.sb().data().check_shutdown()?;
+        inode.sb().data().check_readable()?;
         let _lock = inode.lock_shared();
         iomap::fiemap(inode, info, start, len, REPORT)
     }

@@ -5,11 +5,11 @@
 use crate::fs::discard::{self, TrimRange};
 use crate::fs::fsmap::{self, Fsmap, FsmapHead};
 use crate::fs::sb::Sb;
-use crate::fs::{shutdown, Calf};
+use crate::fs::{label, shutdown, Calf};
 use crate::kapi::capability;
 use crate::kapi::kiocb::File;
 use core::mem::size_of;
-use kernel::ioctl::{_IOR, _IOWR};
+use kernel::ioctl::{_IOR, _IOW, _IOWR};
 use kernel::prelude::*;
 use kernel::transmute::{AsBytes, FromBytes};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -17,7 +17,10 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// `XFS_IOC_GOINGDOWN` and `EXT4_IOC_SHUTDOWN`.
 const GOINGDOWN: u32 = _IOR::<u32>(b'X' as u32, 125);
-
+/// `FS_IOC_GETFSLABEL` and `FS_IOC_SETFSLABEL`: a text with a NUL at the end.
+const FSLABEL_MAX: usize = 256;
+const GETFSLABEL: u32 = _IOR::<[u8; FSLABEL_MAX]>(0x94, 49);
+const SETFSLABEL: u32 = _IOW::<[u8; FSLABEL_MAX]>(0x94, 50);
 /// The argument is a `struct fstrim_range`.
 const FITRIM: u32 = _IOWR::<[u64; 3]>(b'X' as u32, 121);
 const GETFSMAP: u32 = _IOWR::<FsmapHead>(b'X' as u32, 59);
@@ -35,6 +38,19 @@ pub(super) fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> 
             trim(sb.data(), arg)?;
         }
         GETFSMAP => getfsmap(sb.data(), arg)?,
+        GETFSLABEL => {
+            let mut text = [0; FSLABEL_MAX];
+            for (to, from) in text.iter_mut().zip(label::get(sb)?) {
+                *to = from;
+            }
+            write(arg, &text)?;
+        }
+        SETFSLABEL => {
+            admin()?;
+            let text: [u8; FSLABEL_MAX] = read(arg)?;
+            let len = text.iter().position(|&b| b == 0).ok_or(EINVAL)?;
+            file.with_write(|| label::set(sb, text.get(..len).ok_or(EINVAL)?))?;
+        }
         _ => return Err(ENOTTY),
     }
     Ok(0)

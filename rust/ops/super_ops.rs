@@ -3,7 +3,8 @@
 //! The superblock's tables.
 
 use crate::fs::opts::{MountOpts, PARAMS};
-use crate::fs::{evict, itable, mount, Calf, Inode, SuperBlock};
+use crate::fs::{evict, export, fsync, itable, mount, Calf, Inode, SuperBlock};
+use crate::kapi::export::ExportOps;
 use crate::kapi::fs_context::{FsContext, MountOps, NewSuper, ParamTable, ParamValue};
 use crate::kapi::registration::InodeCacheSlot;
 use crate::kapi::statfs::StatFsValues;
@@ -11,6 +12,8 @@ use crate::kapi::super_ops::SuperOps;
 use kernel::error::code::ESHUTDOWN;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
+use kernel::seq_print;
+use kernel::sync::aref::ARef;
 
 static INODE_CACHE: InodeCacheSlot = InodeCacheSlot::new();
 
@@ -48,12 +51,32 @@ impl SuperOps for Calf {
     }
 
     fn show_options(sb: &SuperBlock, m: &SeqFile) -> Result {
-        sb.data().opts().show(m);
+        let d = sb.data();
+        d.opts().show(m);
+        if d.check_readable().is_err() {
+            seq_print!(m, ",shutdown");
+        } else if d.is_shutdown() && !d.opts().norecovery {
+            seq_print!(m, ",emergency_ro");
+        }
         Ok(())
     }
 
     fn shutdown(sb: &SuperBlock) {
         sb.data().force_shutdown("the device is gone", ESHUTDOWN);
+    }
+}
+
+impl ExportOps for Calf {
+    fn handle_to_inode(sb: &SuperBlock, ino: u64, generation: u32) -> Result<ARef<Inode>> {
+        export::find(sb, ino, generation)
+    }
+
+    fn get_parent(dir: &Inode) -> Result<ARef<Inode>> {
+        export::parent_of(dir)
+    }
+
+    fn commit_metadata(inode: &Inode) -> Result {
+        fsync::fsync_metadata(inode, false)
     }
 }
 
@@ -63,7 +86,7 @@ impl MountOps for Calf {
     const PARAMS: ParamTable = PARAMS;
 
     fn init_options(current: Option<&SuperBlock>) -> Result<MountOpts> {
-        Ok(current.map_or_else(MountOpts::default, |sb| *sb.data().opts()))
+        Ok(current.map_or_else(MountOpts::default, |sb| sb.data().opts()))
     }
 
     fn parse_param(
