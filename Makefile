@@ -30,8 +30,8 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash damage compare shell gdb deps kernel preflight modules modules_install clean rust-analyzer \
-	fmt fmtcheck clippy check-layers
+.PHONY: help run test crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
 	@echo 'calf: a small reflink filesystem for Linux 7.3, to study the iomap contract'
@@ -43,6 +43,7 @@ help:
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
+	@echo '  make soak             model test and fsx for hours: SEEDS= (20), STEPS= (10000), OPS= (100000)'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo
@@ -76,6 +77,9 @@ compare:
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \
 		$(CARGO) test --locked -p calf-fsck --test repair -- --ignored
+
+soak:
+	+@scripts/soak.sh
 
 shell:
 	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)

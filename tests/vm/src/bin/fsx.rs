@@ -4,11 +4,13 @@
 //! copies inside the file (which become clones when they are aligned). After each seed the file is
 //! unmounted and the device checked.
 //!
-//! `CALF_FSX_OPS` sets another number of operations.
+//! `CALF_FSX_OPS` sets another number of operations; `CALF_FSX_SEEDS` runs so many seeds with each of the two
+//! configurations, block sizes 1 and 4 KiB, with and without always_cow.
 
 use calf_vmlib::fs::{command, with_fs};
 use calf_vmlib::{ensure, ktap, observe, Env, Result};
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 /// Buffered, any alignment.
 const BYTES: &str = "\
@@ -56,10 +58,14 @@ copy_file_range = 10
 ";
 
 fn play(env: &Env, seed: u32, mkfs: &[&str], config: &str) -> Result {
+    play_with(env, seed, mkfs, "", config)
+}
+
+fn play_with(env: &Env, seed: u32, mkfs: &[&str], opts: &str, config: &str) -> Result {
     let ops = std::env::var("CALF_FSX_OPS").unwrap_or_else(|_| "20000".into());
     let conf = std::env::temp_dir().join("fsx.toml");
     std::fs::write(&conf, config)?;
-    with_fs(env, mkfs, "", |m| {
+    with_fs(env, mkfs, opts, |m| {
         let (status, text) = command(
             Command::new(env.tool("fsx"))
                 .args(["-N", &ops, "-S", &seed.to_string(), "-P"])
@@ -95,9 +101,41 @@ fn seed_5_aligned_1k_blocks(env: &Env) -> Result {
     play(env, 5, &["-b", "1024"], BLOCKS)
 }
 
+/// Many seeds, as `CALF_FSX_SEEDS` asks for.
+fn soak(env: &Env, seeds: u32) -> ExitCode {
+    let mut runs = Vec::new();
+    for seed in 1..=seeds {
+        for bs in ["1024", "4096"] {
+            for opts in ["", "always_cow"] {
+                runs.push((seed, bs, opts));
+            }
+        }
+    }
+    ktap::head(runs.len());
+    let mut good = true;
+    for (i, (seed, bs, opts)) in runs.into_iter().enumerate() {
+        let start = Instant::now();
+        let config = if seed % 2 == 0 { BLOCKS } else { BYTES };
+        let outcome = ktap::guarded(|| play_with(env, seed, &["-b", bs], opts, config));
+        let name = format!("seed_{seed}_bs_{bs}_{opts}");
+        good &= ktap::result(i + 1, &name, start.elapsed().as_secs_f64(), &outcome);
+    }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
+    if let Some(seeds) = std::env::var("CALF_FSX_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+    {
+        return soak(&env, seeds);
+    }
     ktap::run(
         &env,
         calf_vmlib::cases![
