@@ -15,3 +15,34 @@ void *calf_iomap_iter_private(struct iomap *iomap)
 {
 	return container_of(iomap, struct iomap_iter, iomap)->private;
 }
+
+void calf_iov_iter_set_nofault(struct iov_iter *i, bool nofault)
+{
+	i->nofault = nofault;
+}
+
+bool calf_iov_iter_is_user(const struct iov_iter *i)
+{
+	return user_backed_iter(i);
+}
+
+void calf_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void calf_pagefault_enable(void)
+{
+	pagefault_enable();
+}
+
+ssize_t calf_iomap_dio_read_simple(struct kiocb *iocb, struct iov_iter *iter,
+				   const struct iomap_ops *ops)
+{
+	return iomap_dio_read_simple(iocb, iter, ops->iomap_begin);
+}
+
+int calf_bio_errno(const struct bio *bio)
+{
+	return blk_status_to_errno(bio->bi_status);
+}

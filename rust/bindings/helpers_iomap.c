@@ -138,7 +138,7 @@ void calf_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_str
 
 void calf_file_set_odirect(struct file *file)
 {
-	file->f_mode |= FMODE_CAN_ODIRECT | FMODE_NOWAIT;
+	file->f_mode |= FMODE_CAN_ODIRECT | FMODE_NOWAIT | FMODE_CAN_ATOMIC_WRITE;
 }
 
 struct inode *calf_vmf_inode(struct vm_fault *vmf)

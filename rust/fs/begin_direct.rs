@@ -13,16 +13,18 @@ use super::alloc::Run;
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Old, Place};
 use super::reserve;
-use super::sb::Sb;
+use super::sb::{NodeReader, Sb};
 use super::Calf;
 use crate::algo::extent;
 use crate::algo::staging::State;
-use crate::algo::store::NodeRead;
-use crate::format::node::{self, NodeId};
 use crate::kapi::iomap::{
     table, Answer, DirectWriteMap, Done, Flags, IomapOps, Iter, OpsRef, ReadMap, Request,
 };
+use crate::kapi::iomap_dio::Ticket;
+use crate::kapi::memalloc::nofail;
+use crate::seam::FVec;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Direct reads.
 pub(crate) struct DirectRead;
@@ -38,8 +40,8 @@ pub(crate) const DIRECT_WRITE: OpsRef<Calf> = table::<DirectWrite>();
 /// Most blocks that one begin stages; the rest of a long write comes with the next begin.
 const MOST: u64 = 4096;
 
-/// Staged blocks that a direct write has pinned. Kept in the inode, under its extent lock.
-#[derive(Clone, Copy, Debug)]
+/// Staged blocks that one begin of a direct write has pinned, and the ticket that tells which of them
+/// were written. Kept in the inode, under its extent lock.
 pub(crate) struct DioPin {
     /// The request.
     pub key: usize,
@@ -47,6 +49,8 @@ pub(crate) struct DioPin {
     pub fblk: u64,
     /// The blocks on the device.
     pub run: Run,
+    /// What bios have carried to them.
+    ticket: Arc<Ticket>,
 }
 
 impl DioPin {
@@ -54,38 +58,16 @@ impl DioPin {
     pub(crate) fn end(&self) -> u64 {
         self.fblk.saturating_add(self.run.len)
     }
-}
 
-/// Read access to tree nodes that are in memory, for callers that must not wait (U2): `EAGAIN`
-/// otherwise.
-struct Cached<'a>(&'a Sb);
-
-impl NodeRead for Cached<'_> {
-    type Error = Error;
-
-    fn block_size(&self) -> usize {
-        self.0.block_size() as usize
-    }
-
-    fn uuid(&self) -> &[u8; 16] {
-        self.0.geo().uuid()
-    }
-
-    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        let bh = self.0.dev().find(id.block).filter(|bh| bh.is_verified());
-        let bh = bh.ok_or(EAGAIN)?;
-        if node::verify_identity(bh.data(), &id, self.0.geo().uuid()).is_err() {
-            // Whoever may wait reports it.
-            return Err(EAGAIN);
+    /// `EIO` unless the device has taken all of it.
+    pub(crate) fn check_landed(&self, sb: &Sb) -> Result {
+        let bytes = self.run.len.saturating_mul(sb.block_size());
+        if self.ticket.landed() == bytes {
+            Ok(())
+        } else {
+            Err(EIO)
         }
-        Ok(f(bh.data()))
     }
-}
-
-/// Looks block `at` up without waiting.
-fn old_at_nowait(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64) -> Result<Old> {
-    let found = extent::lookup(&ext.tree(inode), &Cached(sb), at)?;
-    map::old_from(sb, found, at)
 }
 
 #[vtable]
@@ -97,20 +79,17 @@ impl IomapOps for DirectRead {
         let sb = inode.sb().data();
         sb.check_readable()?;
         let (at, end) = map::blocks(sb, req.pos, req.end());
-        let nowait = req.flags.has(Flags::NOWAIT);
-        let (ext, old) = if nowait {
+        let (reader, ext) = if req.flags.has(Flags::NOWAIT) {
             let ext = inode.data().ext.try_read().ok_or(EAGAIN)?;
-            let old = old_at_nowait(sb, inode, &ext, at)?;
-            if old.end() < end {
-                // All of the request or nothing (C-DIO-NOWAIT).
-                return Err(EAGAIN);
-            }
-            (ext, old)
+            (sb.reader_nowait(), ext)
         } else {
-            let ext = inode.data().ext.read();
-            let old = map::old_at(sb, inode, &ext, at)?;
-            (ext, old)
+            (sb.reader(), inode.data().ext.read())
         };
+        let old = map::old_by(reader, inode, &ext, at)?;
+        if !reader.may_wait() && old.end() < end {
+            // All of the request or nothing (C-DIO-NOWAIT).
+            return Err(EAGAIN);
+        }
         let answer = match old {
             Old::Hole { end } => ReadMap::Hole(map::span(sb, at, end)?),
             Old::Written(e) => ReadMap::Mapped(map::run(sb, e)?),
@@ -127,29 +106,48 @@ fn needs_commit(sb: &Sb, inode: &Inode, end: u64) -> bool {
 }
 
 /// Written blocks that nobody shares, all of `[at, end)`; otherwise `EAGAIN`
-/// (C-DIO-OVERWRITE-ONLY, C-DIO-NOWAIT).
-fn overwrite(sb: &Sb, inode: &Inode, at: u64, end: u64, nowait: bool) -> Result<DirectWriteMap> {
-    let ext = if nowait {
-        inode.data().ext.try_read().ok_or(EAGAIN)?
-    } else {
-        inode.data().ext.read()
-    };
-    if nowait {
-        let staged = ext.staging.next_data(at).is_some_and(|e| e.start < end);
-        // Asking whether a block is shared may wait.
-        if staged || ext.may_share() || sb.opts().always_cow {
-            return Err(EAGAIN);
+/// (C-DIO-OVERWRITE-ONLY).
+fn overwrite(
+    reader: NodeReader<'_>,
+    inode: &Inode,
+    ext: &InodeExt,
+    at: u64,
+    end: u64,
+) -> Result<DirectWriteMap> {
+    match map::place_by(reader, inode, ext, at, end)? {
+        Place::Overwrite(e) if e.end() >= end => {
+            Ok(DirectWriteMap::InPlace(map::run(reader.sb(), e)?))
         }
-        return match old_at_nowait(sb, inode, &ext, at)? {
-            Old::Written(e) if e.end() >= end => Ok(DirectWriteMap::InPlace(map::run(
-                sb,
-                map::clip(e, at, end),
-            )?)),
-            _ => Err(EAGAIN),
-        };
+        _ => Err(EAGAIN),
     }
-    match map::place(sb, inode, &ext, at, end)? {
-        Place::Overwrite(e) if e.end() >= end => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
+}
+
+/// Written or preallocated blocks, all of `[at, end)`, without waiting for anything (U2); otherwise
+/// `EAGAIN`, before any I/O (C-DIO-NOWAIT).
+fn without_waiting(
+    sb: &Sb,
+    inode: &Inode,
+    at: u64,
+    end: u64,
+    only: bool,
+) -> Result<DirectWriteMap> {
+    let reader = sb.reader_nowait();
+    let found = {
+        let ext = inode.data().ext.try_read().ok_or(EAGAIN)?;
+        overwrite(reader, inode, &ext, at, end)
+    };
+    if found.is_ok() || only {
+        return found;
+    }
+    let mut ext = inode.data().ext.try_write().ok_or(EAGAIN)?;
+    match map::place_by(reader, inode, &ext, at, end)? {
+        Place::Unwritten { extent, staged } if extent.end() >= end => {
+            if !staged {
+                reserve::reserve_convert(sb, inode, &mut ext, at, extent.end())
+                    .map_err(|_| EAGAIN)?;
+            }
+            Ok(DirectWriteMap::Unwritten(map::run(sb, extent)?))
+        }
         _ => Err(EAGAIN),
     }
 }
@@ -165,6 +163,7 @@ fn stage(
     end: u64,
 ) -> Result<DirectWriteMap> {
     ext.dio_pins.reserve(1)?;
+    let ticket = Ticket::new()?;
     let entry = ext.staging.find(at).and_then(|e| e.clip(at, end));
     let entry = entry.ok_or(EIO)?;
     let (start, len) = match entry.state {
@@ -182,13 +181,18 @@ fn stage(
             unwritten: false,
         },
     )?;
-    let pin = DioPin { key, fblk: at, run };
+    let pin = DioPin {
+        key,
+        fblk: at,
+        run,
+        ticket: ticket.clone(),
+    };
     // Room was made above.
     if ext.dio_pins.push_within_capacity(pin).is_err() {
         return Err(ENOMEM);
     }
     sb.alloc().pin(run);
-    Ok(DirectWriteMap::Staged(mapped))
+    Ok(DirectWriteMap::Staged(mapped, ticket))
 }
 
 /// Answers for block `at` of a write of whole blocks. The extent lock is held exclusively, and not
@@ -224,6 +228,34 @@ fn begin_locked(
     }
 }
 
+/// Answers for block `at` of an atomic write: everything goes out of place, so that one transaction
+/// can put it there (C-DIO-ATOMIC). As [`begin_locked`]; also `EAGAIN` when somebody else writes to
+/// the blocks that are staged already.
+fn begin_atomic(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    key: usize,
+    at: u64,
+    end: u64,
+) -> Result<DirectWriteMap> {
+    if let Some(e) = ext.staging.find(at).and_then(|e| e.clip(at, end)) {
+        match e.state {
+            State::Claimed(_) => return Err(EAGAIN),
+            State::Reserved => return stage(sb, inode, ext, key, at, end),
+            // The blocks are replaced, not converted.
+            State::Convert => reserve::drop_locked(inode, ext, at, e.end),
+        }
+    }
+    let end = end.min(ext.staging.next_start(at));
+    reserve::reserve_range(sb, inode, ext, at, end)?;
+    let answer = stage(sb, inode, ext, key, at, end);
+    if answer.is_err() {
+        reserve::drop_locked(inode, ext, at, end);
+    }
+    answer
+}
+
 #[vtable]
 impl IomapOps for DirectWrite {
     type Fs = Calf;
@@ -233,9 +265,19 @@ impl IomapOps for DirectWrite {
         let sb = inode.sb().data();
         sb.check_shutdown()?;
         let (at, end) = map::blocks(sb, req.pos, req.end());
-        let nowait = req.flags.has(Flags::NOWAIT);
-        let map = if nowait || req.flags.has(Flags::OVERWRITE_ONLY) {
-            overwrite(sb, inode, at, end, nowait)?
+        let only = req.flags.has(Flags::OVERWRITE_ONLY);
+        let map = if req.flags.has(Flags::ATOMIC) {
+            if req.flags.has(Flags::NOWAIT) {
+                return Err(EAGAIN);
+            }
+            sb.retry_enospc(|| {
+                let mut ext = inode.data().ext.write();
+                begin_atomic(sb, inode, &mut ext, iter.key(), at, end)
+            })?
+        } else if req.flags.has(Flags::NOWAIT) {
+            without_waiting(sb, inode, at, end, only)?
+        } else if only {
+            overwrite(sb.reader(), inode, &inode.data().ext.read(), at, end)?
         } else {
             // Most direct writes overwrite: they need no more than a shared hold.
             let place = map::place(sb, inode, &inode.data().ext.read(), at, end)?;
@@ -254,51 +296,53 @@ impl IomapOps for DirectWrite {
         })
     }
 
-    /// Unpins what was not submitted.
+    /// Unpins what was not submitted: the ticket stays good for what was (C-DIO-PARTIAL).
     fn end(inode: &Inode, done: Done<'_>) -> Result {
-        if !done.is_staged() || done.written >= done.len {
+        let Some(ticket) = done.ticket() else {
+            return Ok(());
+        };
+        if ticket.submitted() >= done.len {
             return Ok(());
         }
-        let sb = inode.sb().data();
-        let from = done.pos.saturating_add(done.written);
-        let (_, from) = map::blocks(sb, done.pos, from);
-        while let Some(pin) = cut_pin(inode, done.key(), from) {
-            reserve::unpin(inode, pin.fblk, pin.run, true);
+        if let Some((fblk, run)) = cut_pin(inode, ticket) {
+            reserve::unpin(inode, fblk, run, true);
         }
         Ok(())
     }
 }
 
-/// Takes the part from file block `from` on out of one of the request's pins.
-fn cut_pin(inode: &Inode, key: usize, from: u64) -> Option<DioPin> {
+/// Takes what was not submitted out of the pin with this ticket.
+fn cut_pin(inode: &Inode, ticket: &Ticket) -> Option<(u64, Run)> {
+    let keep = ticket.submitted() >> inode.sb().data().block_shift();
     let mut ext = inode.data().ext.write();
     let pins = &mut ext.dio_pins;
-    let i = pins.iter().position(|p| p.key == key && p.end() > from)?;
-    let pin = *pins.get(i)?;
-    if pin.fblk >= from {
-        return pins.remove(i);
+    let i = pins
+        .iter()
+        .position(|p| core::ptr::eq(&*p.ticket, ticket))?;
+    let pin = pins.get_mut(i)?;
+    let rest = Run {
+        start: pin.run.start.checked_add(keep)?,
+        len: pin.run.len.checked_sub(keep).filter(|n| *n > 0)?,
+    };
+    let from = pin.fblk.saturating_add(keep);
+    pin.run.len = keep;
+    if keep == 0 {
+        pins.remove(i);
     }
-    let keep = from - pin.fblk;
-    pins.get_mut(i)?.run.len = keep;
-    Some(DioPin {
-        key,
-        fblk: from,
-        run: Run {
-            start: pin.run.start.checked_add(keep)?,
-            len: pin.run.len - keep,
-        },
-    })
+    Some((from, rest))
 }
 
-/// Takes the request's first pin, by file offset.
-pub(super) fn take_pin(inode: &Inode, key: usize) -> Option<DioPin> {
+/// Takes the pins of the request, by file offset.
+pub(super) fn take_pins(inode: &Inode, key: usize) -> FVec<DioPin> {
     let mut ext = inode.data().ext.write();
     let pins = &mut ext.dio_pins;
-    let first = pins
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| p.key == key)
-        .min_by_key(|(_, p)| p.fblk)?
-        .0;
-    pins.remove(first)
+    let mut taken = FVec::new();
+    while let Some(i) = pins.iter().position(|p| p.key == key) {
+        nofail(|| taken.reserve(1));
+        if let Some(pin) = pins.remove(i) {
+            let _ = taken.push_within_capacity(pin);
+        }
+    }
+    taken.sort_unstable_by_key(|p| p.fblk);
+    taken
 }

@@ -9,7 +9,7 @@
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Place};
 use super::reserve::{self, ReservedToken};
-use super::sb::Sb;
+use super::sb::NodeReader;
 use super::Calf;
 use crate::kapi::iomap::{
     delalloc_release, table, write_table, Answer, Done, Flags, InvalidateHeld, IomapOps,
@@ -39,14 +39,21 @@ pub(crate) const WRITE_OPS: WriteOpsRef<Calf> = write_table::<Valid>();
 type Map = WriteMap<ReservedToken>;
 
 /// Reserves what block `at` needs and answers for it. The extent lock is held exclusively.
-fn begin_locked(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Result<Map> {
+fn begin_locked(
+    reader: NodeReader<'_>,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    at: u64,
+    end: u64,
+) -> Result<Map> {
+    let sb = reader.sb();
     let source = |s| -> Result<Source> {
         Ok(match s {
             Some(e) => Source::Mapped(map::run(sb, e)?),
             None => Source::None,
         })
     };
-    Ok(match map::place(sb, inode, ext, at, end)? {
+    Ok(match map::place_by(reader, inode, ext, at, end)? {
         Place::Staged { entry, source: s } => WriteMap::Staged {
             to: Reservation::Found(map::span(sb, at, entry.end)?),
             source: source(s)?,
@@ -75,15 +82,21 @@ impl IomapOps for Write {
     type Map = Map;
 
     fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<Map>> {
-        if req.flags.has(Flags::NOWAIT) {
-            return Err(EAGAIN);
-        }
         let sb = inode.sb().data();
         sb.check_shutdown()?;
         let (at, end) = map::blocks(sb, req.pos, req.pos.saturating_add(req.len.min(MOST)));
+        if req.flags.has(Flags::NOWAIT) {
+            // C-NOWAIT-BUF. Only who may wait can tell that there is no space (B4).
+            let mut ext = inode.data().ext.try_write().ok_or(EAGAIN)?;
+            return match begin_locked(sb.reader_nowait(), inode, &mut ext, at, end) {
+                Ok(map) => Ok(Answer::new(map, inode.data().cookie())),
+                Err(ENOSPC) => Err(EAGAIN),
+                Err(e) => Err(e),
+            };
+        }
         sb.retry_enospc(|| {
             let mut ext = inode.data().ext.write();
-            let map = begin_locked(sb, inode, &mut ext, at, end)?;
+            let map = begin_locked(sb.reader(), inode, &mut ext, at, end)?;
             Ok(Answer::new(map, inode.data().cookie()))
         })
     }
@@ -108,7 +121,7 @@ impl IomapOps for Fault {
         sb.retry_enospc(|| {
             let mut ext = inode.data().ext.write();
             reserve::reserve_all(sb, inode, &mut ext, at, end)?;
-            let map = begin_locked(sb, inode, &mut ext, at, end)?;
+            let map = begin_locked(sb.reader(), inode, &mut ext, at, end)?;
             Ok(Answer::new(map, inode.data().cookie()))
         })
     }

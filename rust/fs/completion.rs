@@ -20,6 +20,7 @@ use super::reserve::{self, settle};
 use super::sb::Sb;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
+use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent};
 use crate::algo::staging::{Entry, State};
 use crate::format::types::BlockNr;
@@ -178,6 +179,14 @@ fn start_trans(sb: &Sb) -> Result<Trans<'_>> {
     }
 }
 
+/// Takes space from the pool if that of the inode may be too little for a step.
+fn help_out(trans: &mut Trans<'_>) {
+    let space = trans.sb().space();
+    if trans.space_left() < 2 * EDIT_SPACE && space.reserve_from_pool(2 * EDIT_SPACE).is_ok() {
+        trans.add_space(2 * EDIT_SPACE);
+    }
+}
+
 /// Runs `step` over `[start, end)`; it returns where to go on.
 ///
 /// The metadata that the inode has reserved (B2b) is the transaction's while the extent lock is
@@ -195,11 +204,7 @@ fn run_steps(
         let mut ext = inode.data().ext.write();
         trans.add_space(core::mem::take(&mut ext.meta_resv));
         let result = loop {
-            if trans.space_left() < 2 * EDIT_SPACE
-                && sb.space().reserve_from_pool(2 * EDIT_SPACE).is_ok()
-            {
-                trans.add_space(2 * EDIT_SPACE);
-            }
+            help_out(&mut trans);
             match step(&mut trans, &mut ext, at) {
                 Ok(next) => at = next.max(at + 1),
                 Err(e) => break Err(e),
@@ -247,34 +252,15 @@ fn map_step(
 
     // Prepare: may fail, and then nothing has happened (C5).
     let mut tree = ext.tree(inode);
-    let mut n = entry.end.min(old.end()).saturating_sub(at);
-    n = sb.alloc().in_group(Run {
-        start: phys,
-        len: n,
-    });
-    let mut dropped = 0;
-    if let Old::Written(e) | Old::Unwritten(e) = old {
-        let e = map::clip(e, at, at.saturating_add(n));
-        let in_group = sb.alloc().in_group(Run {
-            start: e.phys,
-            len: e.len,
-        });
-        let e = map::clip(e, at, at.saturating_add(in_group));
-        n = drop_blocks(t, ext.may_share(), e)?.len;
-        extent::remove_step(&mut tree, t, at, at.saturating_add(n))?;
-        dropped = n;
-    }
-    if n == 0 {
-        return Err(EFSCORRUPTED);
-    }
-    let new = Extent {
-        fblk: at,
-        phys,
-        len: n,
-        unwritten: false,
-    };
-    extent::insert(&mut tree, t, new)?;
-    t.take_claim(phys, n)?;
+    let len = entry.end.saturating_sub(at);
+    let (n, dropped) = replace(
+        t,
+        &mut tree,
+        ext.may_share(),
+        &old,
+        at,
+        Run { start: phys, len },
+    )?;
     let joined = t.join_inode(inode)?;
     nofail(|| ext.staging.make_room(2));
 
@@ -290,6 +276,145 @@ fn map_step(
     t.apply();
     publish_blocks(inode, ext);
     Ok(next)
+}
+
+/// Prepares that blocks from `at` on, first blocks of `run`, take the place of the old ones, as many
+/// as are alike. Returns how many, and how many were there before.
+fn replace(
+    t: &mut Trans<'_>,
+    tree: &mut Tree,
+    may_share: bool,
+    old: &Old,
+    at: u64,
+    run: Run,
+) -> Result<(u64, u64)> {
+    let alloc = t.sb().alloc();
+    let mut n = alloc.in_group(Run {
+        start: run.start,
+        len: run.len.min(old.end().saturating_sub(at)),
+    });
+    let mut dropped = 0;
+    if let Old::Written(e) | Old::Unwritten(e) = *old {
+        let e = map::clip(e, at, at.saturating_add(n));
+        let in_group = alloc.in_group(Run {
+            start: e.phys,
+            len: e.len,
+        });
+        let e = map::clip(e, at, at.saturating_add(in_group));
+        n = drop_blocks(t, may_share, e)?.len;
+        extent::remove_step(tree, t, at, at.saturating_add(n))?;
+        dropped = n;
+    }
+    if n == 0 {
+        return Err(EFSCORRUPTED);
+    }
+    let new = Extent {
+        fblk: at,
+        phys: run.start,
+        len: n,
+        unwritten: false,
+    };
+    extent::insert(tree, t, new)?;
+    t.take_claim(run.start, n)?;
+    Ok((n, dropped))
+}
+
+/// Maps all of `runs` (first file block, blocks), whose data is on disk, in one transaction, and
+/// moves the size on disk with them: all or nothing (C-DIO-ATOMIC). Not under a handle.
+///
+/// Nothing is published before everything is prepared. The old mapping of a run is not changed by
+/// what is prepared for the others, so it is read from the tree as it was.
+pub(crate) fn map_atomic(
+    inode: &Inode,
+    runs: impl Iterator<Item = (u64, Run)> + Clone,
+    size: NewSize,
+) -> Result {
+    let sb = inode.sb().data();
+    let blocks: u64 = runs.clone().map(|(_, run)| run.len).sum();
+    let credits = Credits::replace(u32::try_from(blocks)?);
+    loop {
+        let mut t = match Trans::start(sb, credits, MetaSpace::adopt(sb, 0)) {
+            Err(ENOMEM) => {
+                wait_a_tick();
+                continue;
+            }
+            other => other?,
+        };
+        let mut ext = inode.data().ext.write();
+        t.add_space(core::mem::take(&mut ext.meta_resv));
+        help_out(&mut t);
+        let result = map_all(&mut t, inode, &mut ext, runs.clone(), size);
+        t.cancel();
+        ext.meta_resv += t.take_space();
+        settle(sb, &mut ext);
+        drop(ext);
+        let stopped = t.stop();
+        match result {
+            Err(ENOMEM) => wait_a_tick(),
+            other => return other.and(stopped),
+        }
+    }
+}
+
+fn map_all(
+    t: &mut Trans<'_>,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    runs: impl Iterator<Item = (u64, Run)> + Clone,
+    size: NewSize,
+) -> Result {
+    let sb = t.sb();
+    let mut tree = ext.tree(inode);
+    let (mut mapped, mut gone_before, mut last) = (0u64, 0u64, 0);
+    for (fblk, run) in runs.clone() {
+        let landed = Landed::new(fblk, run.start);
+        let end = fblk.saturating_add(run.len);
+        let mut at = fblk;
+        while at < end {
+            let old = map::old_at(sb, inode, ext, at)?;
+            let ours = ext.staging.find(at).and_then(|e| e.clip(at, end));
+            match ours.and_then(|e| Some((e, e.phys_at(at)?))) {
+                Some((e, start)) if landed.at(at) == Some(start) => {
+                    let run = Run {
+                        start,
+                        len: e.len(),
+                    };
+                    let (n, dropped) = replace(t, &mut tree, ext.may_share(), &old, at, run)?;
+                    mapped = mapped.saturating_add(n);
+                    gone_before = gone_before.saturating_add(dropped);
+                    at += n;
+                }
+                _ => at = gone(sb, &old, landed, at)?,
+            }
+        }
+        last = last.max(end);
+    }
+    let joined = t.join_inode(inode)?;
+    nofail(|| ext.staging.make_room(2 * runs.clone().count()));
+
+    ext.set_tree(&tree);
+    ext.nblocks = ext
+        .nblocks
+        .saturating_add(mapped)
+        .saturating_sub(gone_before);
+    grow_in_core(sb, inode, ext, size, last);
+    for (fblk, run) in runs {
+        // What belongs to somebody else's I/O by now is not at our address.
+        let end = fblk.saturating_add(run.len);
+        let mut at = fblk;
+        while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
+            if e.phys_at(e.start) == Landed::new(fblk, run.start).at(e.start) {
+                ext.staging.remove(e.start, e.end);
+            }
+            at = e.end;
+        }
+    }
+    inode.data().bump_data_seq();
+    inode.data().bump_cow_seq();
+    t.log_inode(joined, ext.record(inode));
+    t.apply();
+    publish_blocks(inode, ext);
+    Ok(())
 }
 
 /// The staged data of block `at` is not there any more: is that fine?

@@ -60,6 +60,16 @@ impl Credits {
         .plus(Self::EDIT)
         .plus(Self::new(12, 0));
 
+    /// Up to `n` blocks of a file replaced at once. The edits of the extent tree are neighbours; the
+    /// old blocks may each be shared with others, and lie in groups of their own.
+    pub(crate) const fn replace(n: u32) -> Self {
+        let each = Self::new(Self::EDIT.blocks + 5, Self::EDIT.revokes);
+        Self::new(
+            Self::STEP.blocks + n * each.blocks,
+            Self::STEP.revokes + n * each.revokes,
+        )
+    }
+
     /// A new name and a new inode: directory, inode table, both records.
     pub(crate) const CREATE: Self = Self::EDIT
         .plus(Self::EDIT)

@@ -10,7 +10,7 @@
 //! A known limit is C14: a direct read whose bio is held back may return a block that copy-on-write
 //! has freed and somebody else has written since. XFS has it too; see the README.
 
-use super::begin_direct::{take_pin, DioPin, DIRECT_READ, DIRECT_WRITE};
+use super::begin_direct::{take_pins, DioPin, DIRECT_READ, DIRECT_WRITE};
 use super::completion::{self, Landed, NewSize};
 use super::inode::Inode;
 use super::map;
@@ -18,10 +18,12 @@ use super::reserve;
 use super::sb::Sb;
 use super::Calf;
 use crate::kapi::inode::{InodeLock, InodeLockShared};
-use crate::kapi::iomap_dio::{dio_rw, dio_table, DioDone, DioFlags, DioOps, DioOpsRef};
-use crate::kapi::kiocb::{IovIter, Kiocb};
+use crate::kapi::iomap_dio::{
+    dio_read_simple, dio_rw, dio_table, DioDone, DioFlags, DioOps, DioOpsRef,
+};
+use crate::kapi::kiocb::{IovIter, Kiocb, NoPagefaults};
 use crate::kapi::memalloc::NofsScope;
-use kernel::error::code::ENOTBLK;
+use kernel::error::code::{EIOCBQUEUED, ENOTBLK};
 use kernel::prelude::*;
 
 /// What became of a direct write.
@@ -34,6 +36,44 @@ pub(crate) enum Outcome {
     Fallback(usize),
 }
 
+/// Most user memory that is faulted in before a request goes on, bytes.
+const WINDOW: usize = 1 << 20;
+
+/// How a request gets at user memory.
+///
+/// Memory that is not present ends a *round* of the request (`IOMAP_DIO_PARTIAL`); it is faulted in
+/// between rounds, when the core holds nothing. The next round knows what was done before it, so
+/// that even one that ends asynchronously reports the whole (C-DIO-DONE-BEFORE).
+struct Memory {
+    /// Do pages that are missing end the round?
+    nofault: bool,
+    left: Option<usize>,
+}
+
+impl Memory {
+    /// A request that must not wait has one round only.
+    fn new(iter: &IovIter<'_>, one_round: bool) -> Self {
+        Self {
+            nofault: iter.is_user() && !one_round,
+            left: None,
+        }
+    }
+
+    fn flags(&self) -> DioFlags {
+        if self.nofault {
+            DioFlags::PARTIAL
+        } else {
+            DioFlags::NONE
+        }
+    }
+
+    /// Was there no progress since the last call, although memory had been faulted in? So it is when
+    /// the memory is a map of what is being written.
+    fn is_stuck(&mut self, iter: &IovIter<'_>) -> bool {
+        self.left.replace(iter.count()) == Some(iter.count())
+    }
+}
+
 /// Reads. Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `EIO`, `EFAULT`. No lock is held.
 pub(crate) fn read(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
     let inode = iocb.inode();
@@ -42,12 +82,53 @@ pub(crate) fn read(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<u
         return Ok(0);
     }
     iocb.file().accessed();
-    let _lock = if iocb.is_nowait() {
-        inode.try_lock_shared().ok_or(EAGAIN)?
-    } else {
-        inode.lock_shared()
-    };
-    dio_rw(iocb, to, DIRECT_READ, None, DioFlags::NONE)
+    let mut memory = Memory::new(to, iocb.is_nowait());
+    let mut done = 0;
+    loop {
+        // Also while a clone shares the blocks: reading goes on.
+        let lock = if iocb.is_nowait() {
+            inode.try_lock_shared().ok_or(EAGAIN)?
+        } else {
+            inode.lock_shared()
+        };
+        let result = read_round(iocb, to, &memory, done);
+        drop(lock);
+        match result {
+            Ok(n) if n == 0 || to.count() == 0 || !memory.nofault => return Ok(n.max(done)),
+            Ok(n) => done = n,
+            Err(EFAULT) if memory.nofault => {}
+            Err(e) if done == 0 || e == EIOCBQUEUED => return Err(e),
+            Err(_) => return Ok(done),
+        }
+        if memory.is_stuck(to) {
+            memory.nofault = false;
+        } else if !to.fault_in(WINDOW, true) {
+            return if done > 0 { Ok(done) } else { Err(EFAULT) };
+        }
+    }
+}
+
+/// One round of a read, with `i_rwsem` held.
+fn read_round(
+    iocb: &mut Kiocb<'_, Calf>,
+    to: &mut IovIter<'_>,
+    memory: &Memory,
+    done: usize,
+) -> Result<usize> {
+    if done == 0 && memory.left.is_none() {
+        match dio_read_simple(iocb, to, DIRECT_READ) {
+            Err(ENOTBLK) => {}
+            other => return other,
+        }
+    }
+    // Zeros for a hole are copied, which faults in spite of `nofault` (C-DIO-READ-HOLEFAULT).
+    let _off = memory.nofault.then(NoPagefaults::enter);
+    to.set_nofault(memory.nofault);
+    let result = dio_rw(iocb, to, DIRECT_READ, None, memory.flags(), done);
+    if result != Err(EIOCBQUEUED) {
+        to.set_nofault(false);
+    }
+    result
 }
 
 /// `i_rwsem`, one way or the other.
@@ -87,16 +168,42 @@ pub(crate) fn write(
     from: &mut IovIter<'_>,
     zero_gap: fn(&Inode, u64) -> Result,
 ) -> Result<Outcome> {
+    let sb = iocb.inode().sb().data();
+    sb.check_shutdown()?;
+    if !iocb.is_atomic() {
+        return write_locked(iocb, from, zero_gap, false);
+    }
+    match write_locked(iocb, from, zero_gap, false) {
+        // Somebody else writes to the same blocks: when that has ended.
+        Err(EAGAIN) if !iocb.is_nowait() => write_locked(iocb, from, zero_gap, true),
+        other => other,
+    }
+}
+
+/// [`write`] under `i_rwsem`; `alone` when no other direct I/O is under way.
+fn write_locked(
+    iocb: &mut Kiocb<'_, Calf>,
+    from: &mut IovIter<'_>,
+    zero_gap: fn(&Inode, u64) -> Result,
+    alone: bool,
+) -> Result<Outcome> {
     let inode = iocb.inode();
     let sb = inode.sb().data();
-    sb.check_shutdown()?;
     let nowait = iocb.is_nowait();
     let extends = |iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>| {
         iocb.pos().saturating_add(from.count() as u64) > inode.size()
     };
-    let mut exclusive = iocb.is_append() || !inode.is_nosec() || extends(iocb, from);
+    // EOF moves when asynchronous writes end, and the position of an append with it.
+    let alone = alone || iocb.is_append();
+    if alone && nowait {
+        return Err(EAGAIN);
+    }
+    let mut exclusive = alone || !inode.is_nosec() || extends(iocb, from);
     let (lock, aligned) = loop {
         let lock = Lock::take(inode, exclusive, nowait)?;
+        if alone {
+            inode.dio_wait();
+        }
         if iocb.write_checks(from)? == 0 {
             return Ok(Outcome::Done(0));
         }
@@ -121,29 +228,76 @@ pub(crate) fn write(
         zero_gap(inode, iocb.pos())?;
     }
     iocb.modified()?;
-    let flags = if aligned {
-        DioFlags::FSBLOCK_ALIGNED
+    let result = if aligned {
+        write_rounds(iocb, from, DioFlags::FSBLOCK_ALIGNED)
     } else {
-        DioFlags::OVERWRITE_ONLY
+        write_rounds(iocb, from, DioFlags::OVERWRITE_ONLY)
     };
-    let count = from.count();
-    let mut result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags);
-    if result == Err(ENOSPC) && !nowait {
-        // Reservations are worst cases. Writing dirty data gives back what was not needed. The core
-        // has moved on in memory, but not in the file.
-        from.revert(count.saturating_sub(from.count()));
-        inode.write_and_wait(0, u64::MAX)?;
-        inode.sb().start_writeback();
-        result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags);
-    }
     drop(lock);
     match result {
-        // C-DIO-ENOTBLK: the page cache could not be emptied, or begin gave up half way.
-        Err(ENOTBLK) => Ok(Outcome::Fallback(0)),
         Err(EAGAIN) if !aligned && !nowait => Ok(Outcome::Fallback(0)),
-        Err(e) => Err(e),
-        Ok(n) if from.count() > 0 => Ok(Outcome::Fallback(n)),
-        Ok(n) => Ok(Outcome::Done(n)),
+        other => other,
+    }
+}
+
+/// Writes as far as it goes directly, with `i_rwsem` held.
+fn write_rounds(
+    iocb: &mut Kiocb<'_, Calf>,
+    from: &mut IovIter<'_>,
+    flags: DioFlags,
+) -> Result<Outcome> {
+    let inode = iocb.inode();
+    let mut may_flush = !iocb.is_nowait();
+    let mut memory = Memory::new(from, iocb.is_nowait() || iocb.is_atomic());
+    let mut done = 0;
+    loop {
+        let before = from.count();
+        from.set_nofault(memory.nofault);
+        let flags = flags.and(memory.flags());
+        let result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags, done);
+        if result == Err(EIOCBQUEUED) {
+            return Err(EIOCBQUEUED);
+        }
+        from.set_nofault(false);
+        match result {
+            Ok(n) => {
+                done = n.max(done);
+                if from.count() == 0 {
+                    return Ok(Outcome::Done(done));
+                }
+                // C-DIO-ENOTBLK: begin gave up half way.
+                if !memory.nofault {
+                    return Ok(Outcome::Fallback(done));
+                }
+            }
+            Err(EFAULT) if memory.nofault => {}
+            // The page cache could not be emptied (C-DIO-ENOTBLK).
+            Err(ENOTBLK) => return Ok(Outcome::Fallback(done)),
+            Err(ENOSPC) if may_flush => {
+                // Reservations are worst cases. Writing dirty data gives back what was not needed.
+                // The core has moved on in memory, but not in the file.
+                may_flush = false;
+                from.revert(before.saturating_sub(from.count()));
+                inode.write_and_wait(0, u64::MAX)?;
+                inode.sb().start_writeback();
+                continue;
+            }
+            Err(_) if done > 0 => return Ok(Outcome::Done(done)),
+            Err(e) => {
+                from.revert(before.saturating_sub(from.count()));
+                return Err(e);
+            }
+        }
+        if memory.is_stuck(from) {
+            return Ok(Outcome::Fallback(done));
+        }
+        if !from.fault_in(WINDOW, false) {
+            return if done > 0 {
+                Ok(Outcome::Done(done))
+            } else {
+                Err(EFAULT)
+            };
+        }
     }
 }
 
@@ -182,13 +336,25 @@ impl DioOps for End {
 
 /// Maps what the request has staged and converts what lies between, ascending; unpins in any case.
 ///
-/// A block that is neither ends in `EIO` (C2).
+/// Only what the tickets say has landed is mapped. A block that is neither ends in `EIO` (C2).
 fn end_staged(sb: &Sb, inode: &Inode, done: &DioDone, status: Result) -> Result {
-    let (mut at, last) = map::blocks(sb, done.pos, done.pos.saturating_add(done.size));
+    let end = done.pos.saturating_add(done.size);
+    let (mut at, last) = map::blocks(sb, done.pos, end);
+    let pins = take_pins(inode, done.key);
     let mut result = status;
-    while let Some(pin) = take_pin(inode, done.key) {
-        if result.is_ok() {
-            result = between(sb, inode, done, at, pin.fblk).and_then(|()| map_pin(sb, inode, &pin));
+    if done.atomic && result.is_ok() {
+        result = pins.iter().try_for_each(|pin| pin.check_landed(sb));
+        result = result.and_then(|()| {
+            let runs = pins.iter().map(|pin| (pin.fblk, pin.run));
+            completion::map_atomic(inode, runs, NewSize::exactly(end))
+        });
+    }
+    for pin in pins.iter() {
+        if result.is_ok() && !done.atomic {
+            result = pin
+                .check_landed(sb)
+                .and_then(|()| between(sb, inode, done, at, pin.fblk))
+                .and_then(|()| map_pin(sb, inode, pin));
         }
         at = pin.end();
         reserve::unpin(inode, pin.fblk, pin.run, result.is_err());
@@ -223,9 +389,13 @@ fn set_size(inode: &Inode, end: u64) -> Result {
     }
     completion::grow(inode, NewSize::exactly(end))?;
     // Several may end at once: the extent lock serialises them.
-    let _ext = inode.data().ext.write();
-    if end > inode.size() {
+    let ext = inode.data().ext.write();
+    let old = inode.size();
+    if end > old {
         inode.set_size(end);
+        drop(ext);
+        // What was stored past EOF in its page is not data (C-WR-EXTEND-FOLIO).
+        inode.isize_extended(old, end);
     }
     Ok(())
 }

@@ -269,6 +269,15 @@ impl ExtLock {
         })
     }
 
+    /// An exclusive hold if it is to be had at once (U2).
+    pub(crate) fn try_write(&self) -> Option<ExtWrite<'_>> {
+        let nofs = NofsScope::enter();
+        Some(ExtWrite {
+            guard: self.sem.try_write()?,
+            _nofs: nofs,
+        })
+    }
+
     /// Waits for an exclusive hold.
     pub(crate) fn write(&self) -> ExtWrite<'_> {
         let nofs = NofsScope::enter();

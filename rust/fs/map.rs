@@ -6,7 +6,7 @@
 //! ([`crate::kapi::iomap::map`]), and never look at an extent themselves.
 
 use super::inode::{Inode, InodeExt};
-use super::sb::Sb;
+use super::sb::{NodeReader, Sb};
 use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent, Mapping};
 use crate::algo::refcount;
@@ -61,8 +61,18 @@ pub(crate) fn clip(e: Extent, start: u64, end: u64) -> Extent {
 
 /// Looks block `fblk` up in the data map. The extent lock is held.
 pub(crate) fn old_at(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Result<Old> {
-    let found = extent::lookup(&ext.tree(inode), &sb.reader(), fblk)?;
-    old_from(sb, found, fblk)
+    old_by(sb.reader(), inode, ext, fblk)
+}
+
+/// [`old_at`] with a reader that may or may not wait.
+pub(crate) fn old_by(
+    reader: NodeReader<'_>,
+    inode: &Inode,
+    ext: &InodeExt,
+    fblk: u64,
+) -> Result<Old> {
+    let found = extent::lookup(&ext.tree(inode), &reader, fblk)?;
+    old_from(reader.sb(), found, fblk)
 }
 
 /// Makes an [`Old`] of the result of a lookup of `fblk`, and checks the blocks (C11).
@@ -90,12 +100,26 @@ pub(crate) fn old_from(sb: &Sb, found: Mapping, fblk: u64) -> Result<Old> {
 /// A file that never had shared blocks is not looked up (S1). The extent lock is held; takes the
 /// refcount tree shared.
 pub(crate) fn shared_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
+    shared_by(sb.reader(), ext, phys, len)
+}
+
+fn shared_by(
+    reader: NodeReader<'_>,
+    ext: &InodeExt,
+    phys: BlockNr,
+    len: u64,
+) -> Result<(bool, u64)> {
     if !ext.may_share() {
         return Ok((false, len));
     }
-    let _tree = sb.refcount_lock().read();
+    let sb = reader.sb();
+    let _tree = if reader.may_wait() {
+        sb.refcount_lock().read()
+    } else {
+        sb.refcount_lock().try_read().ok_or(EAGAIN)?
+    };
     let tree = Tree::global(Kind::Refcount, sb.geo().refcount_root());
-    let (count, run) = refcount::lookup(&tree, &sb.reader(), phys, len)?;
+    let (count, run) = refcount::lookup(&tree, &reader, phys, len)?;
     Ok((count > 1, run.max(1)))
 }
 
@@ -155,7 +179,18 @@ impl Place {
 /// Staging comes first whatever the data map says (C-WB-COW-FIRST); written blocks that are shared
 /// (or any, under always_cow) are never written in place.
 pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -> Result<Place> {
-    let old = old_at(sb, inode, ext, at)?;
+    place_by(sb.reader(), inode, ext, at, end)
+}
+
+/// [`place`] with a reader that may or may not wait.
+pub(crate) fn place_by(
+    reader: NodeReader<'_>,
+    inode: &Inode,
+    ext: &InodeExt,
+    at: u64,
+    end: u64,
+) -> Result<Place> {
+    let old = old_by(reader, inode, ext, at)?;
     let entry = ext.staging.find(at);
     if let Some(entry) = entry.filter(Entry::is_data) {
         let end = end.min(old.end());
@@ -169,7 +204,7 @@ pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -
     // at every preallocated block that is dirty.
     let next = entry.map_or_else(|| ext.staging.next_start(at), |convert| convert.end);
     let end = end.min(old.end()).min(next);
-    let always_cow = sb.opts().always_cow;
+    let always_cow = reader.sb().opts().always_cow;
     match old {
         Old::Hole { .. } => Ok(Place::MustReserve { end, source: None }),
         Old::Unwritten(_) if always_cow => Ok(Place::MustReserve { end, source: None }),
@@ -182,7 +217,7 @@ pub(crate) fn place(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64, end: u64) -
             let (shared, run) = if always_cow {
                 (true, e.len)
             } else {
-                shared_run(sb, ext, e.phys, e.len)?
+                shared_by(reader, ext, e.phys, e.len)?
             };
             let e = clip(e, at, at.saturating_add(run));
             if shared {

@@ -4,6 +4,7 @@
 
 use super::alloc::Allocator;
 use super::counters::Counters;
+use super::credits::Credits;
 use super::debug::DebugDir;
 use super::opts::MountOpts;
 use super::space::Space;
@@ -26,6 +27,9 @@ use kernel::prelude::*;
 use kernel::static_lock_class;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// log2 of the most blocks of an atomic write.
+const MOST_ATOMIC: u32 = 6;
 
 /// Metadata blocks of the device, within the filesystem's bounds.
 #[derive(Clone)]
@@ -454,6 +458,22 @@ impl Sb {
         attempt()
     }
 
+    /// The longest atomic write, bytes: what one transaction can put in place for certain, of which
+    /// there is room for two in the journal's limit.
+    pub(crate) fn atomic_write_max(&self) -> u64 {
+        let most = self.journal.max_credits() / 2;
+        let fits = |shift: &u32| Credits::replace(1 << *shift).blocks <= most;
+        self.block_size() << (0..=MOST_ATOMIC).rev().find(fits).unwrap_or(0)
+    }
+
+    /// `EINVAL` unless an atomic write may have `len` bytes.
+    pub(crate) fn check_atomic_write(&self, len: usize) -> Result {
+        if (self.block_size()..=self.atomic_write_max()).contains(&(len as u64)) {
+            return Ok(());
+        }
+        Err(EINVAL)
+    }
+
     /// Waits until transaction `tid` is durable.
     pub(crate) fn commit_and_wait(&self, tid: Tid) -> Result {
         self.journal.complete(tid)?;
@@ -462,7 +482,18 @@ impl Sb {
 
     /// Read access to tree nodes outside of a transaction.
     pub(crate) fn reader(&self) -> NodeReader<'_> {
-        NodeReader { sb: self }
+        NodeReader {
+            sb: self,
+            wait: true,
+        }
+    }
+
+    /// The same for callers that must not wait (U2): `EAGAIN` for what is not in memory, verified.
+    pub(crate) fn reader_nowait(&self) -> NodeReader<'_> {
+        NodeReader {
+            sb: self,
+            wait: false,
+        }
     }
 }
 
@@ -470,12 +501,30 @@ impl Sb {
 #[derive(Clone, Copy)]
 pub(crate) struct NodeReader<'a> {
     sb: &'a Sb,
+    wait: bool,
 }
 
-impl NodeReader<'_> {
+impl<'a> NodeReader<'a> {
+    /// The mount.
+    pub(crate) fn sb(&self) -> &'a Sb {
+        self.sb
+    }
+
+    /// May it wait for locks and I/O?
+    pub(crate) fn may_wait(&self) -> bool {
+        self.wait
+    }
+
     /// The buffer of a node, verified.
     pub(crate) fn node(&self, id: NodeId) -> Result<BufferHead> {
         let sb = self.sb;
+        if !self.wait {
+            // Whoever may wait reports what is wrong.
+            let bh = sb.dev.find(id.block).filter(|bh| bh.is_verified());
+            return bh
+                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo.uuid()).is_ok())
+                .ok_or(EAGAIN);
+        }
         sb.geo
             .check_block(id.block)
             .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;

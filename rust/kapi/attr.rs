@@ -134,6 +134,15 @@ impl<'a> Stat<'a> {
         stat.attributes_mask |= u64::from(KNOWN);
     }
 
+    /// Reports, if `mask` asks for it, that writes of `min` to `max` bytes can be atomic
+    /// (`RWF_ATOMIC`), none of them faster than others.
+    pub fn set_atomic_write(&mut self, mask: u32, min: u32, max: u32) {
+        if mask & bindings::STATX_WRITE_ATOMIC != 0 {
+            // SAFETY: By the type invariant.
+            unsafe { bindings::generic_fill_statx_atomic_writes(self.0.as_ptr(), min, max, 0) }
+        }
+    }
+
     /// Reports that direct I/O must be aligned to `offset` bytes in the file, and in memory to
     /// what the device asks for.
     pub fn set_dio_align<T: FileSystem>(&mut self, inode: &Inode<T>, offset: u32) {

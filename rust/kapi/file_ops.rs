@@ -277,6 +277,7 @@ impl<T: FileOperations> Table<T> {
             None
         },
         setlease: Some(bindings::calf_setlease),
+        fop_flags: bindings::CALF_CONST_FOP_FLAGS,
         ..pin_init::zeroed()
     };
 }

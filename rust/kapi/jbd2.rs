@@ -153,6 +153,12 @@ impl Journal {
         })
     }
 
+    /// Most blocks that one transaction may change.
+    pub fn max_credits(&self) -> u32 {
+        // SAFETY: The journal is loaded.
+        unsafe { bindings::calf_jbd2_max_txn_buffers(self.as_ptr()) }.max(0) as u32
+    }
+
     /// Is the journal dead?
     pub fn is_aborted(&self) -> bool {
         // SAFETY: By the type invariant.

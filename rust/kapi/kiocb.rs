@@ -11,7 +11,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::types::Opaque;
+use kernel::types::{NotThreadSafe, Opaque};
 
 /// Converts the result of a C function that returns a byte count or an error.
 pub(super) fn count(ret: isize) -> Result<usize> {
@@ -164,6 +164,18 @@ impl<F: FileSystem> Kiocb<'_, F> {
         self.has(bindings::CALF_CONST_IOCB_APPEND)
     }
 
+    /// `IOCB_ATOMIC`.
+    pub fn is_atomic(&self) -> bool {
+        self.has(bindings::CALF_CONST_IOCB_ATOMIC)
+    }
+
+    /// `generic_atomic_write_valid`: one direct, naturally aligned segment.
+    /// Errors: `EINVAL`, `EOPNOTSUPP`.
+    pub fn atomic_write_valid(&self, from: &IovIter<'_>) -> Result {
+        // SAFETY: Both are valid.
+        to_result(unsafe { bindings::generic_atomic_write_valid(self.ptr, from.as_ptr()) })
+    }
+
     /// `generic_write_checks`: returns the bytes to write, and sets the position when appending.
     /// The caller holds `i_rwsem`.
     pub fn write_checks(&mut self, from: &mut IovIter<'_>) -> Result<usize> {
@@ -219,6 +231,32 @@ impl IovIter<'_> {
     pub fn revert(&mut self, n: usize) {
         // SAFETY: Valid by the requirements of `from_raw`.
         unsafe { bindings::iov_iter_revert(self.ptr, n) }
+    }
+
+    /// Is it the memory of a process, which may have to be faulted in?
+    pub fn is_user(&self) -> bool {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { bindings::calf_iov_iter_is_user(self.ptr) }
+    }
+
+    /// Decides whether pinning memory that is not present is an error (`EFAULT`).
+    pub fn set_nofault(&mut self, nofault: bool) {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        unsafe { bindings::calf_iov_iter_set_nofault(self.ptr, nofault) }
+    }
+
+    /// Faults in at most `most` bytes from the current position on, for a write into them if
+    /// `to_write`. Returns whether there was any progress. No lock that a fault takes is held.
+    pub fn fault_in(&self, most: usize, to_write: bool) -> bool {
+        let want = self.count().min(most);
+        let left = if to_write {
+            // SAFETY: Valid by the requirements of `from_raw`.
+            unsafe { bindings::fault_in_iov_iter_writeable(self.ptr, want) }
+        } else {
+            // SAFETY: As above.
+            unsafe { bindings::fault_in_iov_iter_readable(self.ptr, want) }
+        };
+        left < want
     }
 
     /// Bytes left.
@@ -293,5 +331,24 @@ impl<F: FileSystem> Drop for PagefaultScope<'_, F> {
     fn drop(&mut self) {
         // SAFETY: Entered by `enter`.
         unsafe { bindings::calf_sb_end_pagefault(self.0.sb().as_ptr()) }
+    }
+}
+
+/// While it lives, touching user memory of this task that is not present fails at once.
+pub struct NoPagefaults(NotThreadSafe);
+
+impl NoPagefaults {
+    /// `pagefault_disable`.
+    pub fn enter() -> Self {
+        // SAFETY: Only counts in the current task.
+        unsafe { bindings::calf_pagefault_disable() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for NoPagefaults {
+    fn drop(&mut self) {
+        // SAFETY: Entered by `enter`, in the same task.
+        unsafe { bindings::calf_pagefault_enable() }
     }
 }

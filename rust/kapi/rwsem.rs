@@ -80,6 +80,18 @@ impl<T> RwSem<T> {
         }
     }
 
+    /// Exclusive access if it is to be had at once.
+    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        // SAFETY: Initialised by the type invariant.
+        if unsafe { bindings::down_write_trylock(self.sem.get()) } == 0 {
+            return None;
+        }
+        Some(WriteGuard {
+            lock: self,
+            _task: NotThreadSafe,
+        })
+    }
+
     /// Like [`RwSem::write`] for a further lock of the same class, with a lockdep subclass below 8.
     pub fn write_nested(&self, subclass: u8) -> WriteGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.

@@ -46,10 +46,14 @@ impl FileOperations for RegularFile {
         if from.count() == 0 {
             return Ok(0);
         }
+        if iocb.is_atomic() {
+            iocb.inode().sb().data().check_atomic_write(from.count())?;
+            iocb.atomic_write_valid(from)?;
+        }
         if iocb.is_direct() {
             return direct_write(iocb, from);
         }
-        buffered_write(iocb, from)
+        buffered_write(iocb, from, false)
     }
 
     fn fsync(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
@@ -111,10 +115,11 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
     let inode = iocb.inode();
     let done = match dio::write(iocb, from, zero_gap)? {
         Outcome::Done(n) => return Ok(n),
-        Outcome::Fallback(_) if iocb.is_nowait() => return Err(EAGAIN),
+        Outcome::Fallback(0) if iocb.is_nowait() || iocb.is_atomic() => return Err(EAGAIN),
+        Outcome::Fallback(n) if iocb.is_nowait() => return Ok(n),
         Outcome::Fallback(n) => n,
     };
-    let rest = match buffered_write(iocb, from) {
+    let rest = match buffered_write(iocb, from, true) {
         Ok(n) => n,
         Err(_) if done > 0 => return Ok(done),
         Err(e) => return Err(e),
@@ -129,17 +134,29 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
     Ok(done + rest)
 }
 
-/// Writes through the page cache. Also the way of direct writes that cannot go directly.
-fn buffered_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
-    if iocb.is_nowait() {
-        // Making space certain may wait (U2).
-        return Err(EAGAIN);
-    }
+/// Writes through the page cache. Also the way of direct writes that cannot go directly; then
+/// direct I/O to the same blocks must have ended before, or it would be undone (`drain`).
+fn buffered_write(
+    iocb: &mut Kiocb<'_, Calf>,
+    from: &mut IovIter<'_>,
+    drain: bool,
+) -> Result<usize> {
     let inode = iocb.inode();
+    let nowait = iocb.is_nowait();
     let written = {
-        let _lock = inode.lock();
+        let _lock = if nowait {
+            inode.try_lock().ok_or(EAGAIN)?
+        } else {
+            inode.lock()
+        };
+        if drain {
+            inode.dio_wait();
+        }
         if iocb.write_checks(from)? == 0 {
             return Ok(0);
+        }
+        if nowait && iocb.pos() > inode.size() {
+            return Err(EAGAIN);
         }
         zero_gap(inode, iocb.pos())?;
         iocb.modified()?;

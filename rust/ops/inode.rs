@@ -56,6 +56,10 @@ pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask:
         // What is not aligned to blocks goes through the page cache (C3).
         // CAST: At most a page.
         stat.set_dio_align(inode, inode.sb().block_size() as u32);
+        let sb = inode.sb().data();
+        // CAST: A few blocks.
+        let (min, max) = (sb.block_size() as u32, sb.atomic_write_max() as u32);
+        stat.set_atomic_write(mask, min, max);
     }
     let ext = inode.data().ext.read();
     stat.set_btime(ext.btime);

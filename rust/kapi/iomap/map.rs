@@ -11,7 +11,9 @@
 //! made it (C-NEW-OWNER). The enums become a [`Mapping`], and `fill` writes the C struct.
 
 use crate::bindings;
+use crate::kapi::iomap_dio::Ticket;
 use core::num::NonZeroU64;
+use kernel::sync::Arc;
 
 /// `IOMAP_NULL_ADDR`, whose C value `-1ULL` bindgen takes for an `i32`.
 const NULL_ADDR: u64 = u64::MAX;
@@ -206,14 +208,13 @@ pub enum UnshareMap<N> {
 }
 
 /// Answer to a direct write. Never a hole, never a reservation (C-DIO-DELALLOC).
-#[derive(Debug)]
 pub enum DirectWriteMap {
     /// Overwrites blocks that nobody shares.
     InPlace(Run),
     /// Fills preallocated blocks; converted by `end_io` (C-DIO-UNWRITTEN).
     Unwritten(Run),
-    /// Goes to claimed blocks; mapped by `end_io` (C-DIO-COW).
-    Staged(Run),
+    /// Goes to claimed blocks; mapped by `end_io` (C-DIO-COW). The ticket tells what became of it.
+    Staged(Run, Arc<Ticket>),
 }
 
 /// Answer to FIEMAP and swap activation.
@@ -324,6 +325,7 @@ enum Inner {
     Checked {
         dst: Side,
         src: Option<Run>,
+        ticket: Option<Arc<Ticket>>,
     },
     #[cfg(calf_lab)]
     Lab(LabMap),
@@ -331,13 +333,18 @@ enum Inner {
 
 impl Mapping {
     fn plain(dst: Side) -> Self {
-        Self(Inner::Checked { dst, src: None })
+        Self(Inner::Checked {
+            dst,
+            src: None,
+            ticket: None,
+        })
     }
 
     fn with_source(dst: Side, src: Run) -> Self {
         Self(Inner::Checked {
             dst,
             src: Some(src),
+            ticket: None,
         })
     }
 }
@@ -405,11 +412,15 @@ impl<N: Reserved> From<UnshareMap<N>> for Mapping {
 
 impl From<DirectWriteMap> for Mapping {
     fn from(m: DirectWriteMap) -> Self {
-        Self::plain(match m {
-            DirectWriteMap::InPlace(run) => Side::mapped(run, 0),
-            DirectWriteMap::Unwritten(run) => Side::unwritten(run, 0),
-            DirectWriteMap::Staged(run) => Side::mapped(run, bindings::IOMAP_F_SHARED),
-        })
+        match m {
+            DirectWriteMap::InPlace(run) => Self::plain(Side::mapped(run, 0)),
+            DirectWriteMap::Unwritten(run) => Self::plain(Side::unwritten(run, 0)),
+            DirectWriteMap::Staged(run, ticket) => Self(Inner::Checked {
+                dst: Side::mapped(run, bindings::IOMAP_F_SHARED),
+                src: None,
+                ticket: Some(ticket),
+            }),
+        }
     }
 }
 
@@ -518,8 +529,11 @@ pub(in crate::kapi) fn fill<M: Into<Mapping>>(
     let Answer { map, cookie, dirty } = answer;
     let extra = if dirty { bindings::IOMAP_F_DIRTY } else { 0 };
     match map.into().0 {
-        Inner::Checked { dst, src } => (
-            side(dst, cookie, extra, bdev),
+        Inner::Checked { dst, src, ticket } => (
+            bindings::iomap {
+                private: ticket.map_or(core::ptr::null_mut(), Ticket::into_private),
+                ..side(dst, cookie, extra, bdev)
+            },
             src.map(|run| side(Side::mapped(run, 0), cookie, 0, bdev)),
         ),
         #[cfg(calf_lab)]

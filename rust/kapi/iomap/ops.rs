@@ -8,6 +8,7 @@ use super::map::{fill, Answer, FolioBatch, Mapping};
 use crate::bindings;
 use crate::kapi::fs::FileSystem;
 use crate::kapi::inode::{Inode, InvalidateLock};
+use crate::kapi::iomap_dio::Ticket;
 use core::marker::PhantomData;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::prelude::*;
@@ -26,6 +27,8 @@ impl Flags {
     pub const NOWAIT: Self = Self(bindings::IOMAP_NOWAIT);
     /// Only blocks that are allocated, written and not shared (C-DIO-OVERWRITE-ONLY).
     pub const OVERWRITE_ONLY: Self = Self(bindings::IOMAP_OVERWRITE_ONLY);
+    /// A direct write that is there whole or not at all (C-DIO-ATOMIC).
+    pub const ATOMIC: Self = Self(bindings::IOMAP_ATOMIC);
     /// Unsharing.
     pub const UNSHARE: Self = Self(bindings::IOMAP_UNSHARE);
 
@@ -117,16 +120,11 @@ impl Done<'_> {
         u32::from(ty) == bindings::IOMAP_DELALLOC && u32::from(flags) & bindings::IOMAP_F_NEW != 0
     }
 
-    /// Is it staging space (`IOMAP_F_SHARED`)?
-    pub fn is_staged(&self) -> bool {
-        // SAFETY: Valid while iomap_end runs.
-        u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_SHARED != 0
-    }
-
-    /// What tells a direct I/O request from all others (`iomap_iter::private`).
-    pub fn key(&self) -> usize {
-        // SAFETY: `iomap` is a field of a live `iomap_iter` (C-CONTAINER-OF).
-        unsafe { bindings::calf_iomap_iter_private(self.iomap) }.addr()
+    /// The ticket that begin has answered with.
+    pub fn ticket(&self) -> Option<&Ticket> {
+        // SAFETY: Valid while iomap_end runs; only `fill` sets it, and the table's `end` gives the
+        // reference up after this.
+        unsafe { (*self.iomap).private.cast::<Ticket>().as_ref() }
     }
 
     /// The part of the range that was not written, in whole blocks: `[start, end)`; none if all
@@ -248,7 +246,10 @@ impl<T: IomapOps> Table<T> {
             iomap,
             _p: PhantomData,
         };
-        match T::end(inode, done) {
+        let result = T::end(inode, done);
+        // SAFETY: Nobody looks at the mapping after this.
+        unsafe { Ticket::take_from(iomap) };
+        match result {
             Ok(()) => 0,
             Err(e) => e.to_errno(),
         }
