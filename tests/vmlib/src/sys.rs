@@ -308,19 +308,19 @@ unsafe impl Send for Map {}
 impl Map {
     /// Maps `len` bytes of `file` from `off` (page aligned).
     pub fn new(file: &File, off: u64, len: usize) -> Result<Map> {
-        use rustix::mm::{mmap, MapFlags, ProtFlags};
+        Self::with(file, off, len, rustix::mm::MapFlags::SHARED)
+    }
+
+    /// The same, with changes of its own.
+    pub fn private(file: &File, off: u64, len: usize) -> Result<Map> {
+        Self::with(file, off, len, rustix::mm::MapFlags::PRIVATE)
+    }
+
+    fn with(file: &File, off: u64, len: usize, flags: rustix::mm::MapFlags) -> Result<Map> {
+        use rustix::mm::{mmap, ProtFlags};
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh map at an address of the kernel's choice overlaps nothing.
-        let p = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                len,
-                prot,
-                MapFlags::SHARED,
-                file.as_fd(),
-                off,
-            )
-        }?;
+        let p = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, file.as_fd(), off) }?;
         Ok(Map {
             base: NonNull::new(p.cast()).ok_or(Errno::NOMEM)?,
             len,
@@ -353,6 +353,58 @@ impl Map {
         }
     }
 
+    /// Makes the process forget the pages of a range; the next access brings them back.
+    pub fn zap(&self, off: usize, len: usize) -> Result<()> {
+        use rustix::mm::{madvise, Advice};
+        self.check(off, len);
+        // SAFETY: the range is inside the map, to which no reference exists; file pages come back.
+        unsafe {
+            madvise(
+                self.base.as_ptr().add(off).cast(),
+                len,
+                Advice::LinuxDontNeed,
+            )
+        }
+    }
+
+    /// Writes `len` bytes of the map from `at` on to a file at `off`; `flags` are `RWF_*`.
+    pub fn write_to(
+        &self,
+        at: usize,
+        len: usize,
+        file: &File,
+        off: u64,
+        flags: i32,
+    ) -> Result<usize> {
+        self.check(at, len);
+        // SAFETY: the memory is mapped; the kernel copes with a partner that changes it.
+        unsafe { pwritev2(file, self.base.as_ptr().add(at), len, off, flags) }
+    }
+
+    /// Reads from a file at `off` into `len` bytes of the map from `at` on.
+    pub fn read_from(&self, at: usize, len: usize, file: &File, off: u64) -> Result<usize> {
+        self.check(at, len);
+        let iov = libc::iovec {
+            // SAFETY: inside the map.
+            iov_base: unsafe { self.base.as_ptr().add(at) }.cast(),
+            iov_len: len,
+        };
+        // SAFETY: the memory is mapped and reached only by copies.
+        let n = unsafe { libc::preadv2(file.as_raw_fd(), &iov, 1, off as libc::off_t, 0) };
+        usize::try_from(n).map_err(|_| last())
+    }
+
+    /// Which pages of the map are in the page cache (`mincore`).
+    pub fn resident(&self) -> Result<Vec<bool>> {
+        let mut pages = vec![0u8; self.len.div_ceil(4096)];
+        // SAFETY: the map is live, and there is a byte for each page.
+        let r = unsafe { libc::mincore(self.base.as_ptr().cast(), self.len, pages.as_mut_ptr()) };
+        if r < 0 {
+            return Err(last());
+        }
+        Ok(pages.iter().map(|p| p & 1 != 0).collect())
+    }
+
     /// Writes the map back and waits (`MS_SYNC`).
     pub fn sync(&self) -> Result<()> {
         use rustix::mm::{msync, MsyncFlags};
@@ -368,10 +420,101 @@ impl Drop for Map {
     }
 }
 
+/// `RWF_NOWAIT`.
+pub const RWF_NOWAIT: i32 = 0x8;
+/// `RWF_ATOMIC`.
+pub const RWF_ATOMIC: i32 = 0x40;
+/// `RWF_DONTCACHE`.
+pub const RWF_DONTCACHE: i32 = 0x80;
+
+/// # Safety
+///
+/// `len` bytes from `base` on are memory of nobody else, or may be anything.
+unsafe fn pwritev2(
+    file: &File,
+    base: *const u8,
+    len: usize,
+    off: u64,
+    flags: i32,
+) -> Result<usize> {
+    let iov = libc::iovec {
+        iov_base: base.cast_mut().cast(),
+        iov_len: len,
+    };
+    // SAFETY: the kernel only reads the memory, and checks it.
+    let n = unsafe { libc::pwritev2(file.as_raw_fd(), &iov, 1, off as libc::off_t, flags) };
+    usize::try_from(n).map_err(|_| last())
+}
+
+/// Writes a buffer with `RWF_*` flags.
+pub fn write_flags(file: &File, buf: &[u8], off: u64, flags: i32) -> Result<usize> {
+    // SAFETY: `buf` lives over the call.
+    unsafe { pwritev2(file, buf.as_ptr(), buf.len(), off, flags) }
+}
+
+/// Reads into a buffer with `RWF_*` flags.
+pub fn read_flags(file: &File, buf: &mut [u8], off: u64, flags: i32) -> Result<usize> {
+    let iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: `buf` lives over the call.
+    let n = unsafe { libc::preadv2(file.as_raw_fd(), &iov, 1, off as libc::off_t, flags) };
+    usize::try_from(n).map_err(|_| last())
+}
+
+/// What `statx` says of atomic writes: whether there are any, the shortest, the longest.
+pub fn atomic_limits(file: &File) -> Result<(bool, u32, u32)> {
+    const STATX_WRITE_ATOMIC: u32 = 0x0001_0000;
+    const STATX_ATTR_WRITE_ATOMIC: u64 = 0x0040_0000;
+    // `struct statx` as numbers: libc does not know its new fields.
+    let mut x = [0u64; 32];
+    // SAFETY: 256 bytes are what the structure has.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            STATX_WRITE_ATOMIC,
+            x.as_mut_ptr(),
+        )
+    };
+    if r < 0 {
+        return Err(last());
+    }
+    let known = x[0] as u32 & STATX_WRITE_ATOMIC != 0;
+    let has = known && x[1] & STATX_ATTR_WRITE_ATOMIC != 0;
+    Ok((has, x[21] as u32, (x[21] >> 32) as u32))
+}
+
+/// Stops the filesystem that the file is on, without writing the journal.
+pub fn shutdown(file: &File) -> Result<()> {
+    const XFS_IOC_GOINGDOWN: libc::c_ulong = 0x8004_587d;
+    let how = 2u32;
+    // SAFETY: the request reads a number.
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), XFS_IOC_GOINGDOWN, &how as *const u32) };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok(())
+}
+
 /// Writes `data` followed by memory that is not there, `len` bytes in all, at `off` of the file: the
 /// kernel's copy ends at the hole. Returns the bytes that were written. The length of `data` is a
 /// multiple of the page size; it may be 0.
 pub fn write_into_the_void(file: &File, data: &[u8], len: usize, off: u64) -> Result<usize> {
+    write_into_the_void_flags(file, data, len, off, 0)
+}
+
+/// [`write_into_the_void`] with `RWF_*` flags.
+pub fn write_into_the_void_flags(
+    file: &File,
+    data: &[u8],
+    len: usize,
+    off: u64,
+    flags: i32,
+) -> Result<usize> {
     use rustix::mm::{madvise, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
     assert!(data.len() < len && data.len() % 4096 == 0);
     let prot = ProtFlags::READ | ProtFlags::WRITE;
@@ -385,8 +528,7 @@ pub fn write_into_the_void(file: &File, data: &[u8], len: usize, off: u64) -> Re
     // SAFETY: the end of our map, to which no reference exists.
     unsafe { munmap(base.byte_add(data.len()), len - data.len())? };
     // SAFETY: bad addresses make the call fail or end early, they harm nobody.
-    let n = unsafe { libc::pwrite(file.as_raw_fd(), base, len, off as libc::off_t) };
-    let result = usize::try_from(n).map_err(|_| last());
+    let result = unsafe { pwritev2(file, base.cast(), len, off, flags) };
     if !data.is_empty() {
         // SAFETY: the rest of our map.
         unsafe { munmap(base, data.len())? };
