@@ -6,7 +6,7 @@ use calf_vmlib::file::{
     check_pattern, check_zero, clone_file, clone_range, compare, extent_bytes, extents, fallocate,
     open, patterned, punch, read_at, unshare, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, each_block_size as each};
+use calf_vmlib::fs::{drop_caches, each_block_size as each, with_fs};
 use calf_vmlib::sys::{dedupe as dedupe_range, Map, FIEMAP_SHARED};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
@@ -15,6 +15,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
 
@@ -348,7 +349,7 @@ fn many_extents(env: &Env) -> Result {
         let bs = m.space()?.bsize;
         m.sync()?;
         let start = m.space()?.free;
-        let count = 8000u64;
+        let count = 3000u64;
         let f = open(&m.path("f"))?;
         let block = |i: u64| (i + 1).to_le_bytes().repeat(bs as usize / 8);
         for i in 0..count {
@@ -425,6 +426,49 @@ fn many_extents(env: &Env) -> Result {
     })
 }
 
+/// What an extent costs does not grow with their number.
+fn costs(env: &Env) -> Result {
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let mut last = None;
+        for count in [2_000u64, 20_000] {
+            let f = open(&m.path("f"))?;
+            for i in 0..count {
+                f.write_all_at(&[7; 1024], 2 * i * 1024)?;
+            }
+            f.sync_all()?;
+            let g = open(&m.path("g"))?;
+            let each = |t: Instant| t.elapsed().as_secs_f64() * 1e6 / count as f64;
+            let t = Instant::now();
+            clone_file(&g, &f)?;
+            let clone = each(t);
+            let t = Instant::now();
+            fallocate(&g, FallocateFlags::COLLAPSE_RANGE, 0, 1024)?;
+            let collapse = each(t);
+            let t = Instant::now();
+            fallocate(&g, FallocateFlags::INSERT_RANGE, 0, 1024)?;
+            let insert = each(t);
+            ensure_eq!(extents(&g)?.len() as u64, count - 1, "extents");
+            drop((f, g));
+            let t = Instant::now();
+            std::fs::remove_file(m.path("g"))?;
+            std::fs::remove_file(m.path("f"))?;
+            let now = [clone, collapse, insert, each(t)];
+            ktap::note(&format!(
+                "{count} extents: clone, collapse, insert, unlink of both, us each: {now:.1?}"
+            ));
+            // Moving is so cheap that it is the journal that is measured.
+            if let Some(few) = last {
+                ensure!(
+                    clone < few * 5.0,
+                    "cloning an extent takes {clone:.1} us, was {few:.1}"
+                );
+            }
+            last = Some(clone);
+        }
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if let [_, what, src, dst] = args.as_slice() {
@@ -446,6 +490,7 @@ fn main() -> ExitCode {
             dedupe,
             many_owners,
             many_extents,
+            costs,
             unshare_range,
         ],
         |_| {},
