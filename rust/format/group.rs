@@ -4,6 +4,7 @@
 
 use super::geometry::Geometry;
 use super::types::BlockNr;
+use crate::algo::bitmap::set_bytes;
 use crate::seam::crc32c;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -11,6 +12,10 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 const _: () = assert!(size_of::<GroupDesc>() == 32);
 const _: () = assert!(core::mem::offset_of!(GroupDesc, crc) == 28);
+
+/// Bit of `flags`: the bitmap was never written. All that is in use are the fixed blocks at the
+/// start of the group, and nothing else of the block counts. The last group never has it.
+pub const FLAG_UNINIT: u32 = 1;
 
 /// Descriptor of a group.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -20,9 +25,9 @@ pub struct GroupDesc {
     pub bitmap: U64,
     /// Clear bits in it.
     pub free: U32,
-    /// [`bitmap_checksum`] of it.
+    /// [`bitmap_checksum`] of it; 0 with [`FLAG_UNINIT`].
     pub bitmap_crc: U32,
-    /// Zero.
+    /// [`FLAG_UNINIT`].
     pub flags: U32,
     /// Zero.
     pub reserved: U64,
@@ -45,6 +50,26 @@ impl GroupDesc {
         desc
     }
 
+    /// A sealed descriptor of a group whose bitmap is not written; [`None`] where there has to be
+    /// one: in the last group, and in that with the journal.
+    pub fn new_uninit(geo: &Geometry, g: u64) -> Option<Self> {
+        let (_, len) = geo.group_range(g);
+        let last = g.saturating_add(1) >= geo.ngroups();
+        if last || g == geo.group_of(geo.journal_start()) {
+            return None;
+        }
+        let free = u32::try_from(len.checked_sub(geo.head(g))?).ok()?;
+        let mut desc = Self::new(geo, g, free, 0);
+        desc.flags = U32::new(FLAG_UNINIT);
+        desc.crc = U32::new(desc.checksum(geo, g));
+        Some(desc)
+    }
+
+    /// Was the bitmap never written?
+    pub fn is_uninit(&self) -> bool {
+        self.flags.get() & FLAG_UNINIT != 0
+    }
+
     /// crc32c over the uuid, the number of the group (8 bytes) and the first 28 bytes.
     pub fn checksum(&self, geo: &Geometry, g: u64) -> u32 {
         let crc = crc32c(!0, geo.uuid());
@@ -64,8 +89,12 @@ impl GroupDesc {
         if u64::from(self.free.get()) > len.saturating_sub(geo.head(g)) {
             return Err("group descriptor: more free blocks than blocks");
         }
-        if self.flags.get() != 0 || self.reserved.get() != 0 {
+        if self.flags.get() & !FLAG_UNINIT != 0 || self.reserved.get() != 0 {
             return Err("group descriptor: reserved bytes are not zero");
+        }
+        let plain = Self::new_uninit(geo, g);
+        if self.is_uninit() && plain.is_none_or(|p| p.as_bytes() != self.as_bytes()) {
+            return Err("group descriptor: says that a bitmap in use was never written");
         }
         Ok(())
     }
@@ -87,7 +116,24 @@ pub fn read_desc(
     Ok(desc)
 }
 
-/// Checks the bitmap of group `g` against its descriptor, which lies at `off` in `desc_block`.
+/// Does the descriptor at `off`, which was verified, say that the bitmap was never written?
+pub fn is_uninit(desc_block: &[u8], off: usize) -> bool {
+    let rest = desc_block.get(off..).unwrap_or_default();
+    GroupDesc::ref_from_prefix(rest).is_ok_and(|(desc, _)| desc.is_uninit())
+}
+
+/// Makes `bitmap` that of group `g` with nothing in use but its fixed blocks.
+pub fn init_bitmap(bitmap: &mut [u8], geo: &Geometry, g: u64) {
+    let (_, len) = geo.group_range(g);
+    bitmap.fill(0);
+    // CAST: bits of a block.
+    set_bytes(bitmap, 0, geo.head(g) as usize);
+    let beyond = geo.group_blocks().saturating_sub(len);
+    set_bytes(bitmap, len as usize, beyond as usize);
+}
+
+/// Checks the bitmap of group `g` against its descriptor, which lies at `off` in `desc_block` and
+/// does not say that the bitmap was never written.
 pub fn verify_bitmap(
     desc_block: &[u8],
     off: usize,

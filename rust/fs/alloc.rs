@@ -206,7 +206,8 @@ impl Allocator {
         let desc_bh = self.dev.read(desc_block)?;
         let free = {
             let _disk = group.disk.lock();
-            if !bh.is_verified() {
+            let uninit = group::is_uninit(desc_bh.data(), desc_off);
+            if !uninit && !bh.is_verified() {
                 if let Err(what) =
                     group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), &self.geo, g)
                 {
@@ -215,7 +216,11 @@ impl Allocator {
                 }
                 bh.set_verified();
             }
-            bitmap::load_plane(bh.data(), &mut busy);
+            if uninit {
+                bitmap::set_range(&mut busy, 0, self.geo.head(g) as usize);
+            } else {
+                bitmap::load_plane(bh.data(), &mut busy);
+            }
             bitmap::set_range(&mut busy, group.len as usize, n * 64 - group.len as usize);
             (n * 64 - bitmap::count(&busy)) as u32
         };
@@ -438,7 +443,14 @@ impl Allocator {
         set: bool,
     ) -> bool {
         let _disk = group.disk.lock();
+        let (_, off) = self.geo.desc_location(access.group);
+        let uninit = access
+            .desc
+            .update(handle, |bytes| group::is_uninit(bytes, off));
         let (ok, crc) = access.bitmap.update(handle, |bytes| {
+            if uninit {
+                group::init_bitmap(bytes, &self.geo, access.group);
+            }
             let was = bitmap::count_bytes(bytes, bit, len);
             let ok = was == if set { 0 } else { len };
             if set {
@@ -448,7 +460,6 @@ impl Allocator {
             }
             (ok, group::bitmap_checksum(bytes, &self.geo))
         });
-        let (_, off) = self.geo.desc_location(access.group);
         access.desc.update(handle, |bytes| {
             group::update_desc(bytes, off, &self.geo, access.group, len as u32, set, crc)
         });

@@ -29,16 +29,12 @@ pub(crate) struct TrimRange {
 /// `FITRIM`: discards what is free in `range`, rounded out to blocks as XFS does. Returns the bytes
 /// of the filesystem that the range covers.
 ///
-/// Ends early when the task is killed. Errors: `EOPNOTSUPP` when the device cannot discard, `EROFS`
-/// when the journal was not replayed, `EINVAL` for a range outside of the filesystem or less than a block, `EIO`. With no lock held.
+/// Ends early when the task is killed. Errors: `EOPNOTSUPP` when the device cannot discard, `EINVAL`
+/// for a range outside of the filesystem or less than a block, `EIO`. With no lock held.
 pub(crate) fn trim(sb: &Sb, range: TrimRange) -> Result<u64> {
     let (geo, dev) = (sb.geo(), sb.dev().bdev());
     let (bs, shift) = (geo.block_size(), sb.block_shift());
     let granularity = dev.discard_granularity().ok_or(EOPNOTSUPP)?;
-    if sb.opts().norecovery {
-        // The journal that was not replayed may know of blocks that look free.
-        return Err(EROFS);
-    }
     let bytes = geo.blocks() << shift;
     let minlen = range.minlen.max(granularity);
     if range.start >= bytes || minlen > geo.group_blocks() << shift || range.len < bs {

@@ -169,14 +169,21 @@ impl<'a> Editor<'a> {
     fn bitmap(&mut self, g: u64) -> Result<&mut Vec<u8>> {
         if !self.bitmaps.contains_key(&g) {
             let at = self.geo.bitmap_block(g);
-            let bitmap = self.load(at)?;
+            let mut bitmap = self.load(at)?;
             let (block, off) = self.geo.desc_location(g);
-            group::verify_bitmap(&self.load(block)?, off, &bitmap, &self.geo, g).map_err(
-                |what| Error::Damaged {
-                    block: at.get(),
-                    what,
-                },
-            )?;
+            let descs = self.load(block)?;
+            let damaged = |what| Error::Damaged {
+                block: at.get(),
+                what,
+            };
+            if group::read_desc(&descs, off, &self.geo, g)
+                .map_err(damaged)?
+                .is_uninit()
+            {
+                group::init_bitmap(&mut bitmap, &self.geo, g);
+            } else {
+                group::verify_bitmap(&descs, off, &bitmap, &self.geo, g).map_err(damaged)?;
+            }
             self.bitmaps.insert(g, bitmap);
         }
         self.bitmaps.get_mut(&g).ok_or(Error::NoSpace)

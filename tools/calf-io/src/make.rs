@@ -6,7 +6,7 @@ use calf_core::algo::bitmap;
 use calf_core::algo::btree::Tree;
 use calf_core::algo::dir;
 use calf_core::format::geometry::{Geometry, Layout};
-use calf_core::format::group::{bitmap_checksum, GroupDesc};
+use calf_core::format::group::{self, bitmap_checksum, GroupDesc};
 use calf_core::format::inode::{InodeRecord, S_IFDIR};
 use calf_core::format::journal::JournalSuperBlock;
 use calf_core::format::node::InlineRoot;
@@ -100,18 +100,31 @@ fn empty_bitmap(geo: &Geometry, g: u64) -> Vec<u8> {
     bits
 }
 
+/// Writes the descriptors, and the bitmaps of groups that hold more than their fixed blocks: with
+/// 16 TiB the others would be half a GiB, spread over the whole device.
 fn write_groups(storage: &dyn Storage, geo: &Geometry) -> Result<()> {
     let size = geo.block_size();
-    let mut descs = vec![0; (geo.desc_blocks() * size) as usize];
+    let mut descs = vec![0; (geo.ngroups().div_ceil(size / 32) * size) as usize];
     for (g, to) in (0..geo.ngroups()).zip(descs.chunks_exact_mut(32)) {
-        let bits = empty_bitmap(geo, g);
-        let free = bits.iter().map(|b| b.count_zeros()).sum();
-        let desc = GroupDesc::new(geo, g, free, bitmap_checksum(&bits, geo));
+        let (bits, mut plain) = (empty_bitmap(geo, g), vec![0; size as usize]);
+        group::init_bitmap(&mut plain, geo, g);
+        let uninit = GroupDesc::new_uninit(geo, g).filter(|_| bits == plain);
+        let desc = uninit.unwrap_or_else(|| {
+            let free = bits.iter().map(|b| b.count_zeros()).sum();
+            GroupDesc::new(geo, g, free, bitmap_checksum(&bits, geo))
+        });
         to.copy_from_slice(desc.as_bytes());
-        storage.write_at(&bits, geo.bitmap_block(g).get() * size)?;
+        if !desc.is_uninit() {
+            storage.write_at(&bits, geo.bitmap_block(g).get() * size)?;
+        }
     }
-    storage.write_at(&descs, geo.desc_start().get() * size)?;
-    Ok(())
+    let at = geo.desc_start().get() * size;
+    storage.write_at(&descs, at)?;
+    zero(
+        storage,
+        at + descs.len() as u64,
+        at + geo.desc_blocks() * size,
+    )
 }
 
 fn write_journal(storage: &dyn Storage, geo: &Geometry) -> Result<()> {

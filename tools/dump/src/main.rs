@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! calf-dump: shows what is in a calf filesystem, as text.
+//! calf-dump: shows what is in a calf filesystem, as text or as JSON.
 
 #![forbid(unsafe_code)]
 
+mod json;
 mod show;
 mod text;
 
@@ -21,11 +22,25 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Show what is in a calf filesystem; nothing is changed.
 #[derive(Parser)]
-#[command(name = "calf-dump", version, disable_version_flag = true)]
+#[command(
+    name = "calf-dump",
+    version,
+    disable_version_flag = true,
+    after_help = "With --json, the output is one JSON document. Its keys are those of docs/format.md where there is\n\
+        one; times are nanoseconds since 1970; in names, targets and labels a backslash is \\\\ and a byte\n\
+        that is not UTF-8 is \\xNN. --probe prints what `blkid -o udev` prints for filesystems it knows,\n\
+        and exits with 2 if there is no calf filesystem."
+)]
 struct Args {
     /// Show it as it is on the device, without what waits in the journal
     #[arg(short = 'r')]
     raw: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print uuid and label as udev wants them: ID_FS_TYPE=, ID_FS_UUID=, ID_FS_LABEL=
+    #[arg(long, conflicts_with_all = ["json", "raw"])]
+    probe: bool,
     /// Print the version and exit
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -97,8 +112,41 @@ impl Storage for View<'_> {
     }
 }
 
+/// There is no calf filesystem on the device.
+const NOTHING: u8 = 2;
+
+/// Prints what udev wants to know of a filesystem, in its encoding.
+fn probe(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
+    let name = args.device.display();
+    let device = Device::open(&args.device, false).map_err(|e| format!("{name}: {e}"))?;
+    let size = device.size();
+    let head = device.read(0, super_block::SIZE.min(size as usize))?;
+    let Ok(sb) = SuperBlock::parse(&head, size) else {
+        return Ok(false);
+    };
+    let uuid = uuid::Uuid::from_bytes(*sb.geo.uuid());
+    println!("ID_FS_TYPE=calf\nID_FS_USAGE=filesystem\nID_FS_VERSION=1");
+    println!("ID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}");
+    if !sb.label().is_empty() {
+        let (safe, encoded) = text::udev(sb.label());
+        println!("ID_FS_LABEL={safe}\nID_FS_LABEL_ENC={encoded}");
+    }
+    Ok(true)
+}
+
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    if args.probe {
+        return match probe(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => NOTHING.into(),
+            Err(e) => {
+                eprintln!("calf-dump: {e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e)
             if e.downcast_ref::<io::Error>().map(io::Error::kind)
@@ -123,7 +171,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut image = Image::new(&device, sb.geo.block_size());
     let mut out = io::BufWriter::new(io::stdout().lock());
     if matches!(args.what, Some(What::Journal)) {
-        show::journal(&mut out, &mut image, &sb.geo)?;
+        if args.json {
+            writeln!(out, "{:#}", json::journal(&mut image, &sb.geo)?)?;
+        } else {
+            show::journal(&mut out, &mut image, &sb.geo)?;
+        }
         return Ok(out.flush()?);
     }
     if !args.raw {
@@ -142,20 +194,32 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let bytes = head(&view)?;
     let sb = parse(&bytes)?;
     let fs = Editor::new(&view, sb.geo);
+    let global = |which: Which| match which {
+        Which::Inodes => fs.inodes(),
+        Which::Refcount => fs.refcounts(),
+        Which::Orphans => fs.orphans(),
+    };
+    if args.json {
+        let value = match &args.what {
+            None | Some(What::Super | What::Journal) => {
+                let raw = RawSuperBlock::of(&bytes).ok_or("superblock: too short")?;
+                json::superblock(raw, &sb)
+            }
+            Some(What::Groups) => json::groups(&view, &sb.geo)?,
+            Some(What::Tree { which }) => json::tree(&fs, &global(*which))?,
+            Some(What::Inode { number }) => json::inode(&fs, *number)?,
+            Some(What::Node { block }) => json::node(&view, &sb.geo, *block)?,
+        };
+        writeln!(out, "{value:#}")?;
+        return Ok(out.flush()?);
+    }
     let result = match &args.what {
         None | Some(What::Super | What::Journal) => {
             let raw = RawSuperBlock::of(&bytes).ok_or("superblock: too short")?;
             show::superblock(&mut out, raw, &sb)
         }
         Some(What::Groups) => show::groups(&mut out, &view, &sb.geo),
-        Some(What::Tree { which }) => {
-            let tree = match which {
-                Which::Inodes => fs.inodes(),
-                Which::Refcount => fs.refcounts(),
-                Which::Orphans => fs.orphans(),
-            };
-            show::tree(&mut out, &fs, &tree)
-        }
+        Some(What::Tree { which }) => show::tree(&mut out, &fs, &global(*which)),
         Some(What::Inode { number }) => show::inode(&mut out, &fs, *number),
         Some(What::Node { block }) => show::node(&mut out, &view, &sb.geo, *block),
     };

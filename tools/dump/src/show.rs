@@ -125,6 +125,10 @@ pub fn groups(out: &mut impl Write, storage: &dyn Storage, geo: &Geometry) -> Re
         match desc {
             Ok(desc) => {
                 free += u64::from(desc.free.get());
+                if desc.is_uninit() {
+                    writeln!(out, "{:>8}  bitmap: not written yet", desc.free)?;
+                    continue;
+                }
                 let bits = storage.read(bitmap.get() * size, size as usize)?;
                 let good = desc.bitmap_crc.get() == group::bitmap_checksum(&bits, geo);
                 let note = if good { "" } else { "  bitmap: wrong checksum" };

@@ -66,6 +66,26 @@ pub fn quoted(bytes: &[u8]) -> String {
     text
 }
 
+/// A label as udev stores it: with `_` for what might confuse a shell, and with `\xNN` for it.
+pub fn udev(label: &[u8]) -> (String, String) {
+    let (mut safe, mut encoded) = (String::new(), String::new());
+    for chunk in label.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let plain = c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii();
+            safe.push(if plain { c } else { '_' });
+            match plain {
+                true => encoded.push(c),
+                false => encoded += &format!("\\x{:02x}", c as u32),
+            }
+        }
+        for byte in chunk.invalid() {
+            safe.push('_');
+            encoded += &format!("\\x{byte:02x}");
+        }
+    }
+    (safe, encoded)
+}
+
 /// The letter of `ls -l` for a `DT_*` number.
 fn letter(ftype: u8) -> char {
     match ftype {
@@ -157,6 +177,13 @@ mod tests {
     #[test]
     fn names_of_any_bytes() {
         assert_eq!(quoted(b"a\"b\n\xff\xc3\xa4"), "\"a\\\"b\\n\\xff\u{e4}\"");
+    }
+
+    #[test]
+    fn labels_for_udev() {
+        let (safe, encoded) = udev(b"my disk/\xff\xc3\xa4$");
+        assert_eq!(safe, "my_disk__\u{e4}_");
+        assert_eq!(encoded, "my\\x20disk\\x2f\\xff\u{e4}\\x24");
     }
 
     #[test]

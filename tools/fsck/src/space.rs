@@ -134,7 +134,12 @@ pub fn groups(
                 continue;
             }
         };
-        let have = match image.read(geo.bitmap_block(g).get()) {
+        let desc = group::read_desc(&descs, off, geo, g);
+        let have = match desc {
+            Ok(desc) if desc.is_uninit() => Ok(initial(geo, g)),
+            _ => image.read(geo.bitmap_block(g).get()),
+        };
+        let have = match have {
             Ok(bitmap) => bitmap,
             Err(e) => {
                 bad(&format!("bitmap cannot be read: {e}"));
@@ -142,10 +147,10 @@ pub fn groups(
             }
         };
         let clear: u32 = have.iter().map(|b| b.count_zeros()).sum();
-        match group::read_desc(&descs, off, geo, g) {
+        match desc {
             Err(what) => bad(what),
             Ok(desc) => {
-                if desc.bitmap_crc.get() != bitmap_checksum(&have, geo) {
+                if !desc.is_uninit() && desc.bitmap_crc.get() != bitmap_checksum(&have, geo) {
                     bad("bitmap: wrong checksum");
                 }
                 if desc.free.get() != clear {
@@ -173,6 +178,14 @@ pub fn groups(
     }
     descriptor_padding(image, geo, report);
     Ok(in_use)
+}
+
+/// The bitmap of group `g` before anything is in use.
+pub fn initial(geo: &Geometry, g: u64) -> Vec<u8> {
+    // CAST: at most 4096.
+    let mut bitmap = vec![0; geo.block_size() as usize];
+    group::init_bitmap(&mut bitmap, geo, g);
+    bitmap
 }
 
 /// What follows the last descriptor is zero.

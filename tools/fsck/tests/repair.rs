@@ -12,8 +12,9 @@ use calf_core::format::geometry::Geometry;
 use calf_core::format::super_block::SuperBlock;
 use calf_core::random::Random;
 use calf_fsck::check::Mode;
+use calf_io::damage::{damage, metadata};
 use calf_io::device::{Memory, Storage};
-use common::damage::{damage, files, metadata, way_to, File};
+use common::damage::{files, way_to, File};
 use common::*;
 
 /// A device that fails for good after some writes, as if the power had gone.
@@ -55,7 +56,7 @@ struct Base {
 
 fn base(log: u32, blocks: u64) -> Base {
     let (memory, geo, old) = rich(log, blocks);
-    let places = metadata(&memory, &geo);
+    let places = metadata(&memory, &geo).unwrap();
     let files = files(&memory, geo);
     let ways = files
         .values()
@@ -114,7 +115,14 @@ fn one(base: &Base, seed: u64) {
     let mut hit = BTreeSet::new();
     let mut note = format!("seed {seed}:");
     for _ in 0..=random.below(5) {
-        let (blocks, kind) = damage(&memory, &base.old, &base.geo, &base.places, &mut random);
+        let (blocks, kind) = damage(
+            &memory,
+            Some(&base.old),
+            &base.geo,
+            &base.places,
+            &mut random,
+        )
+        .unwrap();
         note += &format!(" {kind} in {blocks:?},");
         hit.extend(blocks);
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use calf_core::format::geometry::{Geometry, Layout};
+use calf_core::format::geometry::{Geometry, Layout, DESC_SIZE};
 use calf_io::device::{Device, Storage};
 use calf_io::make::{make, Options};
 use calf_io::probe::probe;
@@ -25,9 +25,10 @@ use uuid::Uuid;
     disable_version_flag = true
 )]
 struct Args {
-    /// Block size: 1024, 2048 or 4096 bytes
-    #[arg(short = 'b', value_name = "BYTES", value_parser = parse_size, default_value = "4096")]
-    block_size: u64,
+    /// Block size: 1024, 2048 or 4096 bytes, also as size=BYTES; 4096 if not given, less on a
+    /// device that is too small for that
+    #[arg(short = 'b', value_name = "BYTES", value_parser = parse_block_size)]
+    block_size: Option<u64>,
     /// Label, at most 64 bytes
     #[arg(short = 'L', value_name = "LABEL", default_value = "")]
     label: String,
@@ -38,8 +39,11 @@ struct Args {
     #[arg(short = 'f')]
     force: bool,
     /// Only say what would be done
-    #[arg(short = 'n')]
+    #[arg(short = 'N', short_alias = 'n')]
     dry_run: bool,
+    /// Discard nothing, which is the default; for scripts written for mkfs.xfs
+    #[arg(short = 'K')]
+    _keep: bool,
     /// Say nothing unless something goes wrong
     #[arg(short = 'q')]
     quiet: bool,
@@ -70,6 +74,11 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "size is too large".to_owned())
+}
+
+/// A size as it is, or as `size=SIZE`, as mkfs.xfs takes it.
+fn parse_block_size(text: &str) -> Result<u64, String> {
+    parse_size(text.strip_prefix("size=").unwrap_or(text))
 }
 
 fn main() -> ExitCode {
@@ -128,12 +137,6 @@ fn loop_user(path: &Path) -> Option<String> {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    if !matches!(args.block_size, 1024 | 2048 | 4096) {
-        return Err(format!(
-            "block size {} is not one of 1024, 2048, 4096",
-            args.block_size
-        ));
-    }
     let mut label = [0; 64];
     label
         .get_mut(..args.label.len())
@@ -141,12 +144,6 @@ fn run(args: &Args) -> Result<(), String> {
         .copy_from_slice(args.label.as_bytes());
     let name = args.device.display();
     let device = open(args)?;
-    if u64::from(device.sector_size()) > args.block_size {
-        return Err(format!(
-            "{name} has sectors of {} bytes; choose a block size of at least that (-b)",
-            device.sector_size()
-        ));
-    }
     let there = probe(&device).map_err(|e| format!("cannot read {name}: {e}"))?;
     if let Some(what) = there {
         if !args.force && !args.dry_run {
@@ -154,9 +151,7 @@ fn run(args: &Args) -> Result<(), String> {
         }
     }
     let uuid = *args.uuid.unwrap_or_else(Uuid::new_v4).as_bytes();
-    let log = args.block_size.trailing_zeros();
-    let layout = Layout::plan(log, device.size() / args.block_size, uuid)
-        .map_err(|what| format!("{name} ({} bytes): {what}", device.size()))?;
+    let layout = plan(args, &device, uuid)?;
     let geo = Geometry::check(&layout).map_err(|what| format!("{name}: {what}"))?;
     if !args.quiet || args.dry_run {
         print!("{}", summary(args, &geo));
@@ -176,6 +171,47 @@ fn run(args: &Args) -> Result<(), String> {
     };
     options.hash_seed.copy_from_slice(seed);
     make(&device, &options).map_err(|e| format!("cannot write {name}: {e}"))
+}
+
+/// The layout for the device. Without -b, the largest blocks that do.
+fn plan(args: &Args, device: &Device, uuid: [u8; 16]) -> Result<Layout, String> {
+    let name = args.device.display();
+    let (bytes, sector) = (device.size(), u64::from(device.sector_size()));
+    if args.block_size.is_some_and(|size| size < sector) || sector > 4096 {
+        return Err(format!(
+            "{name} has sectors of {sector} bytes; choose a block size of at least that (-b)"
+        ));
+    }
+    let sizes = match args.block_size {
+        Some(size) if !matches!(size, 1024 | 2048 | 4096) => {
+            return Err(format!("block size {size} is not one of 1024, 2048, 4096"));
+        }
+        Some(size) => vec![size],
+        None => vec![4096, 2048, 1024],
+    };
+    let mut failure = String::new();
+    for size in sizes.into_iter().filter(|&size| size >= sector) {
+        match Layout::plan(size.trailing_zeros(), bytes / size, uuid) {
+            Ok(layout) => return Ok(layout),
+            Err(what) => {
+                failure = format!("{name} ({bytes} bytes), blocks of {size} bytes: {what}");
+                let most = largest(size);
+                if bytes > most {
+                    failure += &format!(
+                        "; with these blocks a filesystem has at most {} TiB, choose larger ones (-b)",
+                        most >> 40
+                    );
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// The most bytes of a filesystem with blocks of `size` bytes: its descriptors fill half a group.
+fn largest(size: u64) -> u64 {
+    let group = 8 * size;
+    group / 2 * (size / DESC_SIZE) * group * size
 }
 
 fn now() -> i64 {

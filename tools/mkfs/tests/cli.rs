@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use calf_core::format::group;
 use calf_core::format::super_block::SuperBlock;
 
 fn mkfs(args: &[&str], image: &Path, size: &str) -> Output {
@@ -64,7 +65,8 @@ fn says_what_is_wrong() {
     fs::write(&path, vec![0; 4 << 20]).unwrap();
     for (args, size, message) in [
         (&["-b", "512"][..], "", "not one of 1024, 2048, 4096"),
-        (&[][..], "", "too small"),
+        (&["-b", "4096"][..], "", "too small"),
+        (&["-N"], "1M", "too small"),
         (&["-L", &"x".repeat(65)], "", "longer than 64"),
         (&["-n"], "1G", "were asked for"),
     ] {
@@ -76,4 +78,84 @@ fn says_what_is_wrong() {
     assert!(text(&out.stderr).contains("cannot open"));
     assert!(!mkfs(&[], Path::new("/dev/null"), "").status.success());
     assert_eq!(mkfs(&["-b", "many"], &path, "").status.code(), Some(2));
+}
+
+/// The superblock of an image that may be too large to be read whole.
+fn superblock(path: &Path) -> SuperBlock {
+    use std::io::Read;
+    let mut head = vec![0; 1024];
+    let mut file = fs::File::open(path).unwrap();
+    file.read_exact(&mut head).unwrap();
+    SuperBlock::parse(&head, file.metadata().unwrap().len()).unwrap()
+}
+
+#[test]
+fn blocks_fit_the_device() {
+    let path = image("fits.img");
+    // Without -b, the largest blocks that do.
+    for (size, block) in [("4M", 1024), ("6M", 2048), ("12M", 4096), ("1G", 4096)] {
+        let _ = fs::remove_file(&path);
+        let out = mkfs(&["-q", "-K"], &path, size);
+        assert!(out.status.success(), "{size}: {}", text(&out.stderr));
+        assert_eq!(superblock(&path).geo.block_size(), block, "{size}");
+    }
+    let out = mkfs(&["-f", "-b", "size=1k"], &path, "");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(superblock(&path).geo.block_size(), 1024);
+}
+
+/// From end to end of what the format takes; sparse files, as large as the host lets them be.
+#[test]
+fn huge_devices() {
+    use std::os::unix::fs::MetadataExt;
+    let path = image("huge.img");
+    let sparse = |size: u64| fs::File::create(&path).unwrap().set_len(size);
+    // Half a MiB less than 16 TiB: that is the largest file of ext4.
+    let mut size = (16u64 << 40) - (512 << 10);
+    while sparse(size).is_err() {
+        size /= 2;
+        assert!(size > 1 << 40, "no file of a TiB on this host");
+    }
+    let start = std::time::Instant::now();
+    let out = mkfs(&["-q"], &path, "");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let meta = fs::metadata(&path).unwrap();
+    eprintln!(
+        "{size} bytes: {:?}, {} MiB written",
+        start.elapsed(),
+        meta.blocks() >> 11
+    );
+    // The journal is the largest part, and a hole while it is empty.
+    assert!(meta.blocks() * 512 < 100 << 20);
+    assert!(start.elapsed().as_secs() < 60);
+    let sb = superblock(&path);
+    assert!(sb.geo.blocks() * sb.geo.block_size() > size - (256 << 20));
+    // The first and the last descriptor hold.
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::open(&path).unwrap();
+    for g in [0, 1, sb.geo.ngroups() / 2, sb.geo.ngroups() - 1] {
+        let (mut desc, mut bitmap) = (vec![0; 4096], vec![0; 4096]);
+        let (block, off) = sb.geo.desc_location(g);
+        file.read_exact_at(&mut desc, block.get() * 4096).unwrap();
+        let at = sb.geo.bitmap_block(g).get() * 4096;
+        file.read_exact_at(&mut bitmap, at).unwrap();
+        if group::read_desc(&desc, off, &sb.geo, g)
+            .unwrap()
+            .is_uninit()
+        {
+            group::init_bitmap(&mut bitmap, &sb.geo, g);
+            assert!(g != 0 && g + 1 != sb.geo.ngroups());
+        } else {
+            group::verify_bitmap(&desc, off, &bitmap, &sb.geo, g).unwrap();
+        }
+    }
+    sparse((2u64 << 40).min(size)).unwrap();
+    let out = mkfs(&["-N", "-b", "1024"], &path, "");
+    assert_eq!(out.status.code(), Some(1));
+    let message = text(&out.stderr);
+    assert!(
+        message.contains("at most 1 TiB, choose larger"),
+        "{message}"
+    );
+    fs::remove_file(&path).unwrap();
 }

@@ -9,7 +9,7 @@ use calf_core::algo::dir::{self, PARENT_KEY};
 use calf_core::format::dirent::SEQ_BITS;
 use calf_core::format::extent::RawExtent;
 use calf_core::format::inode::{
-    InodeRecord, FLAGS_KNOWN, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
+    InodeRecord, FLAGS_DIR, FLAGS_KNOWN, FLAGS_REG, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
 };
 use calf_core::format::node::{verify_inline, InlineRoot};
 use calf_core::format::orphan::{RawOrphan, KIND_TRUNCATE};
@@ -426,9 +426,14 @@ fn mend(ino: u64, value: &[u8]) -> Option<(InodeRecord, Vec<&'static str>)> {
         None if !known => return None,
         _ => {}
     }
-    if rec.flags.get() & !FLAGS_KNOWN != 0 {
-        rec.flags = (rec.flags.get() & FLAGS_KNOWN).into();
-        mended.push("unknown flags cleared");
+    let fit = match rec.mode.get() & S_IFMT {
+        S_IFREG => FLAGS_KNOWN & !FLAGS_DIR,
+        S_IFDIR => FLAGS_KNOWN & !FLAGS_REG,
+        _ => FLAGS_KNOWN & !(FLAGS_DIR | FLAGS_REG),
+    };
+    if rec.flags.get() & !fit != 0 {
+        rec.flags = (rec.flags.get() & fit).into();
+        mended.push("flags that do not fit cleared");
     }
     if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
         rec.reserved = 0.into();

@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use calf_core::format::geometry::Geometry;
-use calf_core::format::group::{bitmap_checksum, GroupDesc};
+use calf_core::format::group::{self, bitmap_checksum, GroupDesc};
 use calf_core::format::super_block::{RawSuperBlock, SuperBlock, STATE_ERROR};
 use calf_io::editor::Error as Edit;
 use zerocopy::IntoBytes;
@@ -200,11 +200,20 @@ fn groups(
         for (g, to) in (i.saturating_mul(per_block)..geo.ngroups()).zip(descs.chunks_exact_mut(32))
         {
             let bitmap = space::expected(geo, g, nodes, runs);
+            // A bitmap that was never written need not be while it is as it was.
+            let old = image.read(geo.desc_start().get().saturating_add(i));
+            let (_, off) = geo.desc_location(g);
+            let uninit = old.is_ok_and(|old| {
+                group::read_desc(&old, off, geo, g).is_ok_and(|desc| desc.is_uninit())
+            });
+            let uninit = GroupDesc::new_uninit(geo, g)
+                .filter(|_| uninit && bitmap == space::initial(geo, g));
             let free = bitmap.iter().map(|b| b.count_zeros()).sum();
-            let desc = GroupDesc::new(geo, g, free, bitmap_checksum(&bitmap, geo));
+            let desc = uninit
+                .unwrap_or_else(|| GroupDesc::new(geo, g, free, bitmap_checksum(&bitmap, geo)));
             to.copy_from_slice(desc.as_bytes());
             let at = geo.bitmap_block(g).get();
-            if image.read(at).map_or(true, |old| old != bitmap) {
+            if uninit.is_none() && image.read(at).map_or(true, |old| old != bitmap) {
                 wrong = wrong.saturating_add(1);
                 blocks.push((at, bitmap));
             }

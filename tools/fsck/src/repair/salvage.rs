@@ -15,6 +15,7 @@ use zerocopy::FromBytes;
 
 use crate::bits::Bits;
 use crate::image::Image;
+use crate::space;
 use crate::trees::Records;
 
 /// What a tree gave.
@@ -271,9 +272,12 @@ impl<'a, 'b> Salvage<'a, 'b> {
 
     /// The bitmap of a group, if it and its descriptor hold.
     pub fn bitmap(&self, g: u64) -> Option<Vec<u8>> {
-        let bytes = self.image.read(self.geo.bitmap_block(g).get()).ok()?;
         let (block, off) = self.geo.desc_location(g);
         let desc = self.image.read(block.get()).ok()?;
+        if group::read_desc(&desc, off, self.geo, g).ok()?.is_uninit() {
+            return Some(space::initial(self.geo, g));
+        }
+        let bytes = self.image.read(self.geo.bitmap_block(g).get()).ok()?;
         group::verify_bitmap(&desc, off, &bytes, self.geo, g).ok()?;
         Some(bytes)
     }

@@ -10,7 +10,6 @@ use calf_core::algo::symlink;
 use calf_core::format::geometry::Geometry;
 use calf_core::format::node;
 use calf_core::format::{BlockNr, Ino, Kind};
-use calf_core::random::Random;
 use calf_io::device::{Memory, Storage};
 use calf_io::editor::Editor;
 use std::ops::ControlFlow;
@@ -150,73 +149,4 @@ pub fn way_to(memory: &Memory, geo: Geometry, ino: u64) -> BTreeSet<u64> {
         block = u64::from_le_bytes(bytes[off..off + 8].try_into().unwrap());
         level -= 1;
     }
-}
-
-/// Every block that matters: fixed areas but the log, and nodes.
-pub fn metadata(memory: &Memory, geo: &Geometry) -> Vec<u64> {
-    let size = geo.block_size();
-    let is_node = |b: &u64| memory.read(b * size, 4).unwrap() == b"CALN";
-    let mut places: Vec<u64> = (0..geo.blocks()).filter(is_node).collect();
-    let groups = (0..geo.ngroups()).map(|g| geo.bitmap_block(g).get());
-    places.extend(groups);
-    places.extend((0..geo.desc_blocks()).map(|i| geo.desc_start().get() + i));
-    places.extend([0, geo.journal_start().get()]);
-    places.extend(geo.backup_block().map(|block| block.get()));
-    places
-}
-
-/// One block is damaged. Returns the blocks that changed and the kind of damage.
-pub fn damage(
-    memory: &Memory,
-    old: &Memory,
-    geo: &Geometry,
-    places: &[u64],
-    random: &mut Random,
-) -> (Vec<u64>, &'static str) {
-    let size = geo.block_size();
-    let block = places[random.below(places.len() as u64) as usize];
-    let mut bytes = memory.read(block * size, size as usize).unwrap();
-    let (mut hit, mut kind) = (vec![block], "random bytes");
-    match random.below(7) {
-        0 => bytes.iter_mut().for_each(|b| *b = random.any() as u8),
-        1 => {
-            kind = "zeros";
-            bytes.fill(0);
-        }
-        2 | 3 => {
-            kind = "bits";
-            for _ in 0..=random.below(4) {
-                bytes[random.below(size) as usize] ^= 1 << random.below(8);
-            }
-        }
-        4 => {
-            kind = "bits, with a right checksum";
-            for _ in 0..=random.below(4) {
-                // Mostly where the structure is.
-                let at = match random.below(3) {
-                    0 => random.below(size),
-                    1 => random.below(64),
-                    _ => 64 + random.below(200),
-                };
-                bytes[at as usize] ^= 1 << random.below(8);
-            }
-            if bytes.starts_with(b"CALN") {
-                node::seal(&mut bytes, geo.uuid());
-            }
-        }
-        5 => {
-            kind = "swapped";
-            let other = places[random.below(places.len() as u64) as usize];
-            let theirs = memory.read(other * size, size as usize).unwrap();
-            memory.write_at(&bytes, other * size).unwrap();
-            bytes = theirs;
-            hit.push(other);
-        }
-        _ => {
-            kind = "old content";
-            bytes = old.read(block * size, size as usize).unwrap();
-        }
-    }
-    memory.write_at(&bytes, block * size).unwrap();
-    (hit, kind)
 }
