@@ -17,3 +17,4 @@ mod runs;
 pub mod staging;
 pub mod store;
 pub mod symlink;
+pub mod xattr;

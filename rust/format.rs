@@ -19,6 +19,7 @@ pub mod super_block;
 pub mod symlink;
 pub mod types;
 pub mod value;
+pub mod xattr;
 
 pub use types::{BlockNr, Ino, Kind};
 pub use value::verify_value;

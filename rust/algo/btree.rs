@@ -37,7 +37,7 @@ use core::ops::{ControlFlow, Deref};
 /// Where a tree hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Root {
-    /// A block that never changes: global trees.
+    /// A block that never changes: global trees, attributes.
     Block(BlockNr),
     /// Bytes in an inode record.
     Inline(InlineRoot),
@@ -125,9 +125,14 @@ fn corrupt(block: BlockNr, what: Broken) -> TreeError {
 impl Tree {
     /// A global tree on its fixed root block.
     pub const fn global(kind: Kind, root: BlockNr) -> Self {
+        Self::fixed(kind, Ino::GLOBAL, root)
+    }
+
+    /// A tree of an inode on a root block that never moves either, and counts its blocks.
+    pub const fn fixed(kind: Kind, owner: Ino, root: BlockNr) -> Self {
         Self {
             kind,
-            owner: Ino::GLOBAL,
+            owner,
             root: Root::Block(root),
             delta: 0,
         }

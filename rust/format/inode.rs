@@ -6,6 +6,7 @@
 
 use super::node::{verify_inline, InlineRoot, NodeCore};
 use super::types::{Ino, Kind};
+use super::xattr::{check_area, form, Form, AREA};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::FromBytes;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -100,8 +101,8 @@ pub struct InodeRecord {
     pub reserved: U16,
     /// Root of the inode's tree.
     pub root: InlineRoot,
-    /// Kept for extended attributes; zero.
-    pub attr: [u8; 48],
+    /// Extended attributes, or where they are ([`form`]).
+    pub attr: [u8; AREA],
 }
 
 impl InodeRecord {
@@ -146,15 +147,17 @@ impl InodeRecord {
         if rec.flags.get() & not_for != 0 {
             return Err("inode: flags do not fit the type");
         }
-        if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
+        if rec.reserved.get() != 0 {
             return Err("inode: reserved bytes are not zero");
         }
+        check_area(&rec.attr)?;
         match Self::tree_kind(mode) {
             Some(kind) => verify_inline(&rec.root, kind)?,
             None => {
                 let (core, _) =
                     NodeCore::ref_from_prefix(&rec.root.0).map_err(|_| "inode: no root")?;
-                if core.level != 0 || core.nr.get() != 0 || rec.nblocks.get() != 0 {
+                let blocks = rec.nblocks.get() != 0 && !matches!(form(&rec.attr), Form::Tree(_));
+                if core.level != 0 || core.nr.get() != 0 || blocks {
                     return Err("inode: special file with a tree");
                 }
             }

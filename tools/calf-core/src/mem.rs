@@ -221,7 +221,13 @@ impl NodeStore for MemStore {
         };
         let mut bytes = vec![0; self.block_size];
         node::init(&mut bytes, &id, &self.uuid);
-        self.shadows.insert(block.get(), (id, bytes));
+        // The root of attributes may get another level before it is published.
+        let level = match kind {
+            Kind::Xattr => node::LEVEL_ANY,
+            _ => level,
+        };
+        let shadow = (NodeId { level, ..id }, bytes);
+        self.shadows.insert(block.get(), shadow);
         self.touched.insert(block.get());
         Ok(block)
     }

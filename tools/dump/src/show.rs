@@ -12,6 +12,7 @@ use calf_core::format::group;
 use calf_core::format::inode::InodeRecord;
 use calf_core::format::node::{self, NodeHeader, NodeId, Slot};
 use calf_core::format::super_block::{RawSuperBlock, SuperBlock};
+use calf_core::format::xattr::{form, short, Form};
 use calf_core::format::{BlockNr, Ino, Kind};
 use calf_fsck::image::Image;
 use calf_fsck::replay;
@@ -192,6 +193,21 @@ pub fn inode(out: &mut impl Write, fs: &Editor<'_>, number: u64) -> Result {
     field!(out, "flags", "{}", text::inode_flags(rec.flags.get()))?;
     if rec.rdev.get() != 0 {
         field!(out, "device", "{:#x}", rec.rdev)?;
+    }
+    match form(&rec.attr) {
+        Form::None => {}
+        Form::Short => {
+            for (name, value) in short(&rec.attr) {
+                let what = text::attribute(name, value.len(), value);
+                field!(out, "attribute", "{}", what)?;
+            }
+        }
+        Form::Tree(root) => {
+            let attrs = Tree::fixed(Kind::Xattr, Ino::new(number), root);
+            let height = attrs.height(fs)?;
+            field!(out, "attributes", "root {root}, {height} levels")?;
+            records(out, fs, &attrs)?;
+        }
     }
     let Some(kind) = InodeRecord::tree_kind(rec.mode.get()) else {
         return Ok(());

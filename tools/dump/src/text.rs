@@ -9,6 +9,9 @@ use calf_core::format::extent::RawExtent;
 use calf_core::format::inode::InodeRecord;
 use calf_core::format::orphan::{RawOrphan, KIND_UNLINKED};
 use calf_core::format::refcount::RawRefcount;
+use calf_core::format::xattr::{
+    piece_of, First, Name, ACL_ACCESS, ACL_DEFAULT, PIECE_BITS, SECURITY, TRUSTED, USER,
+};
 use calf_core::format::Kind;
 use zerocopy::FromBytes;
 
@@ -139,9 +142,39 @@ pub fn record(kind: Kind, key: u64, value: &[u8]) -> String {
             }
         }),
         Kind::Symlink => Some(format!("piece {key}: {}", quoted(value))),
-        Kind::Xattr => None,
+        Kind::Xattr => xattr(key, value),
     };
     text.unwrap_or_else(|| format!("key {key}: {} bytes that make no sense", value.len()))
+}
+
+/// An attribute: its namespace, its name, the length of its value, the beginning of that.
+pub fn attribute(name: Name<'_>, len: usize, value: &[u8]) -> String {
+    let space = match name.index {
+        USER => "user.",
+        TRUSTED => "trusted.",
+        SECURITY => "security.",
+        ACL_ACCESS => "access ACL",
+        ACL_DEFAULT => "default ACL",
+        _ => "?",
+    };
+    let shown = value.get(..32).unwrap_or(value);
+    let more = if shown.len() < len { "..." } else { "" };
+    format!(
+        "{space}{} {len} bytes {}{more}",
+        quoted(name.name),
+        quoted(shown)
+    )
+}
+
+fn xattr(key: u64, value: &[u8]) -> Option<String> {
+    let piece = piece_of(key);
+    if piece > 0 {
+        return Some(format!("piece {piece}: {} bytes", value.len()));
+    }
+    let first = First::parse(value).ok()?;
+    let at = format!("{:010x}.{}", key >> SEQ_BITS, (key >> PIECE_BITS) & 0x3fff);
+    let what = attribute(first.name, first.value_len, first.value);
+    Some(format!("{at} {what}"))
 }
 
 fn dirent(key: u64, value: &[u8]) -> Option<String> {

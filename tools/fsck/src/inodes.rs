@@ -14,6 +14,7 @@ use calf_core::format::symlink::{CHUNK, TARGET_MAX};
 use calf_core::format::{BlockNr, Ino, Kind};
 use zerocopy::FromBytes;
 
+use crate::attrs;
 use crate::trees::{Context, Records, Walk};
 use crate::used::{self, Run};
 
@@ -129,7 +130,8 @@ pub fn read(cx: &mut Context<'_, '_>, hash_seed: &[u8; 16]) -> Found {
     found
 }
 
-fn bad(cx: &mut Context<'_, '_>, ino: u64, what: std::fmt::Arguments<'_>) {
+/// Reports what is wrong with an inode.
+pub(crate) fn bad(cx: &mut Context<'_, '_>, ino: u64, what: std::fmt::Arguments<'_>) {
     cx.report.error(format_args!("inode {ino}: {what}"));
 }
 
@@ -148,6 +150,9 @@ fn inode(
         may_share: rec.flags.get() & FLAG_MAY_SHARE != 0,
         ..Inode::default()
     };
+    let gone = info.nlink == 0 && found.orphans.get(&ino) == Some(&false);
+    let attr_nodes = attrs::check(cx, ino, rec, hash_seed, gone);
+    found.whole &= attr_nodes.is_some();
     if let Some(kind) = InodeRecord::tree_kind(mode) {
         let mut walk = Walk::inode(kind, Ino::new(ino), &rec.root, cx.report);
         let mut content = Content::new(ino, info, found.orphans.get(&ino).copied());
@@ -159,10 +164,17 @@ fn inode(
             }
         }
         found.whole &= walk.whole;
-        if walk.whole {
-            content.finish(cx, rec, walk.nodes);
+        if let Some(nodes) = attr_nodes.filter(|_| walk.whole) {
+            content.finish(cx, rec, walk.nodes.saturating_add(nodes));
         }
         info.parent = content.parent.unwrap_or(0);
+    } else if let Some(nodes) = attr_nodes.filter(|&n| n != rec.nblocks.get()) {
+        let stored = rec.nblocks.get();
+        bad(
+            cx,
+            ino,
+            format_args!("says it has {stored} blocks, but has {nodes}"),
+        );
     }
     found.inodes.insert(ino, info);
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod attrs;
 pub mod bits;
 pub mod check;
 pub mod image;

@@ -20,6 +20,7 @@ use calf_core::format::{BlockNr, Ino, Kind};
 use calf_io::editor::Error;
 use zerocopy::IntoBytes;
 
+use super::attrs::Attributes;
 use super::model::{Content, Entry, Model};
 use crate::bits::Bits;
 use crate::replay::Blocks;
@@ -240,9 +241,12 @@ pub fn trees(
             node.changed = true;
             blocks = nodes;
         }
-        let blocks = blocks.saturating_add(node.data_blocks());
+        let attr_blocks = Attributes::write(node, ino, fresh, hash_seed)?;
+        let blocks = blocks
+            .saturating_add(node.data_blocks())
+            .saturating_add(attr_blocks);
         if node.rec.nblocks.get() != blocks {
-            if !node.rewrite {
+            if !node.rewrite && !node.attrs.rewrite {
                 report.done(format_args!(
                     "inode {ino}: said it had {} blocks; set to {blocks}",
                     node.rec.nblocks

@@ -14,13 +14,17 @@ use calf_core::format::inode::{
 use calf_core::format::node::{verify_inline, InlineRoot};
 use calf_core::format::orphan::{RawOrphan, KIND_TRUNCATE};
 use calf_core::format::symlink::{CHUNK, TARGET_MAX};
+use calf_core::format::xattr::{check_area, AREA};
 use calf_core::format::{BlockNr, Ino, Kind};
 use zerocopy::{FromBytes, FromZeros};
 
+use super::attrs::Attributes;
 use super::model::{Content, Entry, Extent, Global, Model, Node};
 use super::salvage::{Found, Root, Salvage};
 use crate::report::Report;
 use crate::trees::Records;
+
+const ATTRIBUTES_LOST: &str = "extended attributes that make no sense dropped";
 
 /// What the reading needs.
 pub struct Gather<'s, 'a, 'b> {
@@ -105,9 +109,11 @@ impl Gather<'_, '_, '_> {
                 model.inode_tree.rewrite = true;
                 continue;
             };
-            if !mended.is_empty() {
-                self.report
-                    .done(format_args!("inode {ino}: {}", mended.join(", ")));
+            let what = format!("inode {ino}: {}", mended.join(", "));
+            if mended.contains(&ATTRIBUTES_LOST) {
+                self.report.lost(format_args!("{what}"));
+            } else if !mended.is_empty() {
+                self.report.done(format_args!("{what}"));
             }
             let kind = InodeRecord::tree_kind(rec.mode.get());
             let tree = match kind {
@@ -210,7 +216,9 @@ impl Gather<'_, '_, '_> {
             nodes: nodes.clone(),
             rewrite: !sound,
             changed,
+            attrs: Attributes::default(),
         };
+        self.attributes(ino, &mut node);
         match kind {
             Some(Kind::Extents) => {
                 node.content = Content::File(self.extents(model, ino, records, &mut node.rewrite));
@@ -435,10 +443,13 @@ fn mend(ino: u64, value: &[u8]) -> Option<(InodeRecord, Vec<&'static str>)> {
         rec.flags = (rec.flags.get() & fit).into();
         mended.push("flags that do not fit cleared");
     }
-    if rec.reserved.get() != 0 || rec.attr.iter().any(|&b| b != 0) {
+    if rec.reserved.get() != 0 {
         rec.reserved = 0.into();
-        rec.attr = [0; 48];
         mended.push("reserved bytes cleared");
+    }
+    if check_area(&rec.attr).is_err() {
+        rec.attr = [0; AREA];
+        mended.push(ATTRIBUTES_LOST);
     }
     if rec.size.get() > MAX_SIZE {
         rec.size = 0.into();

@@ -8,6 +8,7 @@
 //! from them: bitmaps, descriptors, the superblock. A repair that is interrupted before the roots
 //! has changed nothing; one that is interrupted later leaves what the next one computes again.
 
+mod attrs;
 mod build;
 mod data;
 mod gather;

@@ -9,6 +9,7 @@ use calf_core::format::geometry::Geometry;
 use calf_core::format::inode::{InodeRecord, S_IFDIR, S_IFMT, S_IFREG};
 use calf_core::format::super_block::ROOT_INO;
 
+use super::attrs::Attributes;
 use crate::bits::Bits;
 use crate::trees::Records;
 use crate::used::Used;
@@ -72,6 +73,8 @@ pub struct Node {
     pub rewrite: bool,
     /// The record must be written.
     pub changed: bool,
+    /// Its extended attributes, if they lie in a tree.
+    pub attrs: Attributes,
 }
 
 impl Node {
@@ -178,6 +181,10 @@ impl Model {
         }
         let kept = self.inodes.values().filter(|node| !node.rewrite);
         for &block in kept.flat_map(|node| &node.nodes) {
+            bits.add(block, 1);
+        }
+        let attrs = self.inodes.values().map(|node| &node.attrs);
+        for &block in attrs.filter(|a| !a.rewrite).flat_map(|a| &a.nodes) {
             bits.add(block, 1);
         }
         bits

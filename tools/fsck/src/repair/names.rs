@@ -9,6 +9,7 @@ use calf_core::algo::dir::{self, DT_DIR};
 use calf_core::format::inode::S_IFDIR;
 use calf_core::format::super_block::ROOT_INO;
 
+use super::attrs::Attributes;
 use super::gather::new_record;
 use super::model::{Content, Entry, Model, Node};
 use crate::report::Report;
@@ -287,6 +288,7 @@ impl Model {
             nodes: Vec::new(),
             rewrite: true,
             changed: true,
+            attrs: Attributes::default(),
         };
         self.inodes.insert(ino, node);
     }
