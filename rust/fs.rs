@@ -4,6 +4,7 @@
 //!
 //! `sb`, `space`, `alloc`, `txn` and `inode` are the core that everything else stands on.
 
+pub(crate) mod acl;
 pub(crate) mod alloc;
 pub(crate) mod begin_direct;
 pub(crate) mod begin_read;
@@ -41,6 +42,7 @@ pub(crate) mod space;
 pub(crate) mod truncate;
 pub(crate) mod txn;
 pub(crate) mod writeback;
+pub(crate) mod xattr;
 pub(crate) mod zeroout;
 
 pub(crate) use inode::{CalfInode, Inode, SuperBlock};

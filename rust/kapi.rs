@@ -4,6 +4,7 @@
 //!
 //! One C concept a file. Nothing here knows calf: each file can go when upstream grows its like.
 
+pub(crate) mod acl;
 pub(crate) mod address_space;
 pub(crate) mod attr;
 pub(crate) mod block_dev;
@@ -40,6 +41,7 @@ pub(crate) mod super_ops;
 #[cfg(calf_lab)]
 pub(crate) mod taint;
 pub(crate) mod workqueue;
+pub(crate) mod xattr;
 
 pub(crate) use fs::FileSystem;
 pub(crate) use idmap::Idmap;

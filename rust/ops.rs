@@ -10,6 +10,7 @@ mod ioctl;
 mod namei;
 mod super_ops;
 mod symlink;
+mod xattr;
 
 use crate::fs::{Calf, Inode};
 use crate::kapi::fs::InodeTables;

@@ -34,5 +34,6 @@
 #include "helpers_super.h"
 #include "helpers_iomap.h"
 #include "helpers_dio.h"
+#include "helpers_xattr.h"
 
 #endif /* CALF_BINDINGS_H */

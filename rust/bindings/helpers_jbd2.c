@@ -153,6 +153,14 @@ int calf_jbd2_max_txn_buffers(journal_t *journal)
 	return journal->j_max_transaction_buffers;
 }
 
+/* A quarter is left to what else a handle is for, and to blocks with revoke records. */
+u32 calf_jbd2_max_handle(journal_t *journal)
+{
+	u32 most = journal->j_max_transaction_buffers - journal->j_transaction_overhead_buffers;
+
+	return most - most / 4;
+}
+
 /* The tid an inode read now may depend on, as ext4's __ext4_iget (C9). */
 bool calf_jbd2_last_tids(journal_t *journal, tid_t *tid)
 {

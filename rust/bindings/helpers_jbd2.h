@@ -34,6 +34,7 @@ void calf_jbd2_set_callback(journal_t *journal, void *private_data,
 void *calf_jbd2_private(journal_t *journal);
 tid_t calf_jbd2_transaction_tid(transaction_t *transaction);
 int calf_jbd2_max_txn_buffers(journal_t *journal);
+u32 calf_jbd2_max_handle(journal_t *journal);
 bool calf_jbd2_last_tids(journal_t *journal, tid_t *tid);
 bool calf_jbd2_tid_committed(journal_t *journal, tid_t tid);
 u32 calf_jbd2_total_len(journal_t *journal);

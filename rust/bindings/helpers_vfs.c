@@ -8,6 +8,11 @@ void calf_dget(struct dentry *dentry)
 	dget(dentry);
 }
 
+struct dentry *calf_file_dentry(const struct file *file)
+{
+	return file->f_path.dentry;
+}
+
 bool calf_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
 		   unsigned int type)
 {

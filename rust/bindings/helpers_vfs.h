@@ -9,6 +9,7 @@
 struct file_lease;
 
 void calf_dget(struct dentry *dentry);
+struct dentry *calf_file_dentry(const struct file *file);
 bool calf_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
 		   unsigned int type);
 bool calf_dir_emit_dots(struct file *file, struct dir_context *ctx);

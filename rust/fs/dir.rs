@@ -11,7 +11,7 @@
 //! Nothing here calls `iget` or `iput`, or touches a dentry: those wait for things that may need a
 //! handle, so they belong to the callers, after the handle has stopped (D2).
 
-use kernel::error::code::{EINVAL, EMLINK, ENAMETOOLONG, ENOENT, ENOTEMPTY};
+use kernel::error::code::{EINVAL, EMLINK, ENAMETOOLONG, ENOENT, ENOSPC, ENOTEMPTY};
 use kernel::error::Result;
 
 use super::credits::{Credits, EDIT_SPACE};
@@ -153,8 +153,9 @@ pub(crate) fn create(
         Content::Symlink(_) => symlink::MAX_NODES,
         Content::Nothing | Content::Directory => 0,
     };
-    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE + own_blocks)?;
-    let mut trans = Trans::start(sb, Credits::CREATE, space)?;
+    let attrs = new.initial().needs(sb);
+    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE + own_blocks + attrs.space)?;
+    let mut trans = Trans::start(sb, Credits::CREATE.plus(attrs.credits), space)?;
     let mut exts = ExtSet::lock([dir, inode]);
 
     let mut names = exts.of(dir).tree(dir);
@@ -182,10 +183,14 @@ pub(crate) fn create(
         }
     }
     publish_tree(inode, own, &tree);
+    new.initial().write(&mut trans, inode, own)?;
     trans.insert_inode(&own.record(inode))?;
     // Whoever syncs the new inode waits for its name too (C9).
     inode.data().stamp_datasync(trans.tid());
     let joined = trans.join_inode(dir)?;
+    if !trans.fits() {
+        return Err(ENOSPC);
+    }
 
     let ext = exts.of(dir);
     publish_dir(dir, ext, &names, 1);
@@ -203,13 +208,18 @@ pub(crate) fn create(
 pub(crate) fn create_unnamed(new: &NewInode) -> Result {
     let inode = new.inode();
     let sb = inode.sb().data();
-    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE)?;
-    let mut trans = Trans::start(sb, Credits::CREATE, space)?;
-    let ext = inode.data().ext.write();
+    let attrs = new.initial().needs(sb);
+    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE + attrs.space)?;
+    let mut trans = Trans::start(sb, Credits::CREATE.plus(attrs.credits), space)?;
+    let mut ext = inode.data().ext.write();
     orphan::add(&mut trans, Ino::new(inode.ino()), OrphanKind::Unlinked, 0)?;
+    new.initial().write(&mut trans, inode, &mut ext)?;
     let mut record = ext.record(inode);
     record.nlink = 0.into();
     trans.insert_inode(&record)?;
+    if !trans.fits() {
+        return Err(ENOSPC);
+    }
     inode.data().stamp_datasync(trans.tid());
     trans.apply();
     drop(ext);

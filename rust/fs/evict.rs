@@ -6,11 +6,13 @@
 //! last one, so a crash in between only costs mount some time.
 
 use super::credits::{Credits, EDIT_SPACE};
-use super::inode::Inode;
+use super::inode::{Inode, InodeExt};
 use super::orphan;
 use super::sb::Sb;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
+use crate::algo::btree::Tree;
+use crate::algo::xattr::Attrs;
 use crate::format::types::Ino;
 use crate::kapi::log::{log, Level};
 use crate::kapi::memalloc::cond_resched;
@@ -55,8 +57,9 @@ fn destroy(inode: &Inode) -> Result {
     if inode.is_reg() {
         super::extents::free_from(inode, 0)?;
     } else {
-        empty_tree(inode)?;
+        empty_tree(inode, data_record)?;
     }
+    empty_tree(inode, attr_record)?;
     retry_nomem(|| remove(sb, inode))?;
     sb.count_inodes(-1);
     sb.counters().evicted_unlinked.inc();
@@ -74,13 +77,36 @@ fn remove(sb: &Sb, inode: &Inode) -> Result {
     trans.stop()
 }
 
-/// Removes what is left in the tree of a directory or a symbolic link.
-///
+/// What one edit of [`empty_tree`] left.
+enum Edited {
+    Data(Tree),
+    Attrs(Attrs),
+}
+
+/// Removes one record of an inode's tree; [`None`] if there are no more.
+type RemoveRecord = fn(&InodeExt, &Inode, &mut Trans<'_>) -> Result<Option<Edited>>;
+
 /// A directory is empty but for the record of its parent when it is unlinked; a symbolic link has
 /// at most 16 pieces.
-fn empty_tree(inode: &Inode) -> Result {
+fn data_record(ext: &InodeExt, inode: &Inode, trans: &mut Trans<'_>) -> Result<Option<Edited>> {
+    let mut tree = ext.tree(inode);
+    let Some((key, _)) = tree.ceil(trans, 0)? else {
+        return Ok(None);
+    };
+    tree.remove(trans, key)?;
+    Ok(Some(Edited::Data(tree)))
+}
+
+fn attr_record(ext: &InodeExt, inode: &Inode, trans: &mut Trans<'_>) -> Result<Option<Edited>> {
+    let mut attrs = ext.attrs(inode);
+    let more = attrs.remove_any(trans)?;
+    Ok(more.then_some(Edited::Attrs(attrs)))
+}
+
+/// Removes what is left in a tree of an unlinked inode, record by record.
+fn empty_tree(inode: &Inode, remove: RemoveRecord) -> Result {
     loop {
-        if !retry_nomem(|| empty_step(inode))? {
+        if !retry_nomem(|| empty_step(inode, remove))? {
             return Ok(());
         }
         cond_resched();
@@ -88,22 +114,23 @@ fn empty_tree(inode: &Inode) -> Result {
 }
 
 /// Removes records while one handle lasts. Returns whether there are more.
-fn empty_step(inode: &Inode) -> Result<bool> {
+fn empty_step(inode: &Inode, remove: RemoveRecord) -> Result<bool> {
     let sb = inode.sb().data();
     let need = Credits::EDIT.plus(Credits::RECORD);
     let space = MetaSpace::pool(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, need, space)?;
     loop {
         let mut ext = inode.data().ext.write();
-        let mut tree = ext.tree(inode);
-        let Some((key, _)) = tree.ceil(&trans, 0)? else {
+        let Some(edited) = remove(&ext, inode, &mut trans)? else {
             drop(ext);
             trans.stop()?;
             return Ok(false);
         };
-        tree.remove(&mut trans, key)?;
         let joined = trans.join_inode(inode)?;
-        ext.set_tree(&tree);
+        match edited {
+            Edited::Data(tree) => ext.set_tree(&tree),
+            Edited::Attrs(attrs) => ext.set_attrs(inode, &attrs),
+        }
         trans.log_inode(joined, ext.record(inode));
         trans.apply();
         drop(ext);

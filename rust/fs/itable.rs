@@ -6,15 +6,19 @@ use super::credits::Credits;
 use super::inode::{tree_kind, Inode, InodeExt, SuperBlock};
 use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
-use super::{fileattr, Calf};
+use super::xattr::Initial;
+use super::{acl, fileattr, Calf};
 use crate::algo::btree::Tree;
+use crate::algo::xattr::Name;
 use crate::format::inode::InodeRecord;
 use crate::format::types::{Ino, Kind};
-use crate::kapi::dentry::{Negative, Tmpfile};
+use crate::format::xattr::{form, Form, SECURITY};
+use crate::kapi::dentry::{Dentry, Negative, Tmpfile};
 use crate::kapi::fs::InodeTables;
 use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
 use crate::kapi::idmap::Idmap;
 use crate::kapi::inode::Times;
+use crate::kapi::xattr::init_security;
 use core::ops::Deref;
 use kernel::error::code::ESTALE;
 use kernel::prelude::*;
@@ -106,6 +110,9 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
     let data = inode.data();
     data.ext.write().load(rec);
     fileattr::publish(inode, rec.flags.get());
+    if form(&rec.attr) == Form::None {
+        inode.no_xattrs();
+    }
     // C9: what was read may belong to a transaction that is not durable; whoever syncs this inode
     // must wait for it, as ext4 does in __ext4_iget.
     let tid = sb.journal().last_tid();
@@ -121,12 +128,17 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
 /// `insert_inode` of its record, the name, apply, stop, [`NewInode::instantiate`]. Dropping it
 /// before that makes it disappear; drop it only after the handle has stopped (D2), which declaring
 /// it before the transaction ensures.
-pub(crate) struct NewInode(NascentInode<Calf>);
+pub(crate) struct NewInode(NascentInode<Calf>, Initial);
 
 impl NewInode {
     /// The inode. Nobody else uses it yet.
     pub(crate) fn inode(&self) -> &Inode {
         self.0.inode()
+    }
+
+    /// The attributes that go in with its record.
+    pub(crate) fn initial(&self) -> &Initial {
+        &self.1
     }
 
     /// The record is in the table: publishes the inode under the name of `dentry`.
@@ -168,7 +180,25 @@ pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> 
     fileattr::inherit(dir, inode, &mut ext);
     *inode.data().ext.write() = ext;
     Calf::install(inode);
-    Ok(NewInode(nascent))
+    Ok(NewInode(nascent, Initial::new()))
+}
+
+/// Makes an inode as a user asks for it in directory `dir`, under the name of `dentry`: with umask
+/// or default ACL applied, and with what security modules add. As [`new_inode`].
+pub(crate) fn new_child(
+    dir: &Inode,
+    idmap: Idmap<'_>,
+    dentry: &Dentry<Calf>,
+    mode: u16,
+    rdev: u32,
+) -> Result<NewInode> {
+    let (mode, mut initial) = acl::inherit(dir, mode)?;
+    let new = new_inode(dir, idmap, mode, rdev)?;
+    init_security(new.inode(), dir, dentry, |name, value| {
+        let index = SECURITY;
+        initial.push(Name { index, name }, value)
+    })?;
+    Ok(NewInode(new.0, initial))
 }
 
 /// Changes what the extent lock guards, and logs it with the record in a transaction of its own.

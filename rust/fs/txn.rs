@@ -195,6 +195,13 @@ impl<'a> Trans<'a> {
         self.handle.credits() >= need.blocks && self.handle.revokes() >= need.revokes
     }
 
+    /// Do the credits last for what has been prepared? For steps whose demand is not a constant.
+    pub(crate) fn fits(&self) -> bool {
+        let groups = self.groups.len().saturating_mul(2);
+        let blocks = self.shadows.len() + self.records.len() + groups;
+        u32::try_from(blocks).is_ok_and(|n| n <= self.handle.credits())
+    }
+
     /// Blocks that are left for new nodes.
     pub(crate) fn space_left(&self) -> u64 {
         self.space.left

@@ -59,6 +59,12 @@ impl<'a> Attr<'a> {
         u64::try_from(attr.ia_size).ok()
     }
 
+    /// Whether the permissions change.
+    pub fn sets_mode(&self) -> bool {
+        // SAFETY: Valid by the type invariant.
+        unsafe { self.0.as_ref() }.ia_valid & bindings::ATTR_MODE != 0
+    }
+
     /// Writes all but the size into the inode (`setattr_copy`) and counts `i_version` up.
     pub fn copy_to<T: FileSystem>(&self, idmap: Idmap<'_>, inode: &Inode<T>) {
         // SAFETY: The inode is valid.

@@ -220,6 +220,12 @@ impl<T: FileSystem> Tmpfile<'_, T> {
         Tmpfile(ptr, PhantomData)
     }
 
+    /// The dentry of the file.
+    pub fn dentry(&self) -> &Dentry<T> {
+        // SAFETY: The file is valid by the type invariant, its dentry lives as long.
+        unsafe { Dentry::from_raw(bindings::calf_file_dentry(self.0.as_ptr())) }
+    }
+
     /// Gives the file a new inode, which loses its only link (`d_tmpfile`), and unlocks that.
     ///
     /// # Safety

@@ -12,6 +12,7 @@ use super::inode::Inode;
 use super::jbd2::Journal;
 use super::super_block::SuperBlock;
 use super::super_ops::{drop_sb_data, SuperOps, SuperOpsTable};
+use super::xattr::{XattrOperations, XattrTable};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr;
@@ -217,7 +218,10 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
     ///
     /// From here on inodes may be read. If `fill_super` fails later, the data is dropped, after
     /// `put_super` in case the root exists.
-    pub fn install(self, params: &SuperParams, data: Pin<KBox<T::SbData>>) -> BootingSuper<'a, T> {
+    pub fn install(self, params: &SuperParams, data: Pin<KBox<T::SbData>>) -> BootingSuper<'a, T>
+    where
+        T: XattrOperations,
+    {
         let sb = self.sb;
         // SAFETY: The box is not moved out of while it is installed; `drop_sb_data` makes a
         // pinned box of it again.
@@ -228,9 +232,10 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
         s.s_op = SuperOpsTable::<T>::build();
         // The same C type; the kernel crate has it without fields.
         s.s_export_op = ptr::from_ref(ExportTable::<T>::build()).cast();
+        s.s_xattr = XattrTable::<T>::handlers();
         s.s_magic = params.magic as usize;
         // Nothing on a file that a write would have to strip can have been set unnoticed.
-        s.s_flags |= bindings::CALF_CONST_SB_NOSEC;
+        s.s_flags |= bindings::CALF_CONST_SB_NOSEC | bindings::CALF_CONST_SB_POSIXACL;
         s.s_maxbytes = i64::try_from(params.max_bytes).unwrap_or(i64::MAX);
         s.s_max_links = params.max_links;
         s.s_time_gran = params.time_gran;

@@ -26,6 +26,7 @@ use super::fileattr::FileAttr;
 use super::fs::FileSystem;
 use super::idmap::Idmap;
 use super::inode::Inode;
+use super::xattr::{XattrOperations, XattrTable};
 use crate::bindings;
 
 /// `renameat2`: the target must not exist.
@@ -71,7 +72,9 @@ impl LinkTarget {
 #[vtable]
 pub trait InodeOperations: Sized {
     /// The filesystem whose inodes these are.
-    type FileSystem: FileSystem;
+    type FileSystem: XattrOperations;
+    /// May these inodes have ACLs?
+    const HAS_ACL: bool = true;
 
     /// Resolves a name. `i_rwsem` of `dir` is held shared.
     fn lookup(
@@ -608,6 +611,17 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
         },
         fiemap: if O::HAS_FIEMAP {
             Some(Self::fiemap)
+        } else {
+            None
+        },
+        listxattr: Some(XattrTable::<O::FileSystem>::list),
+        get_inode_acl: if O::HAS_ACL {
+            Some(XattrTable::<O::FileSystem>::get_acl)
+        } else {
+            None
+        },
+        set_acl: if O::HAS_ACL {
+            Some(XattrTable::<O::FileSystem>::set_acl)
         } else {
             None
         },

@@ -159,6 +159,12 @@ impl Journal {
         unsafe { bindings::calf_jbd2_max_txn_buffers(self.as_ptr()) }.max(0) as u32
     }
 
+    /// Credits that [`Journal::start`] can give beside those of a small operation.
+    pub fn max_handle(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_max_handle(self.as_ptr()) }
+    }
+
     /// Is the journal dead?
     pub fn is_aborted(&self) -> bool {
         // SAFETY: By the type invariant.

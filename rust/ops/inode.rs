@@ -7,6 +7,7 @@ use kernel::prelude::vtable;
 
 use crate::fs::begin_read::REPORT;
 use crate::fs::{self, fileattr, Calf, Inode};
+use crate::kapi::acl;
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::Positive;
 use crate::kapi::fileattr::FileAttr;
@@ -41,6 +42,10 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
     }
     attr.copy_to(idmap, inode);
     inode.mark_dirty();
+    if attr.sets_mode() {
+        // Logs the new mode as well, if there is an ACL.
+        acl::chmod(idmap, &dentry)?;
+    }
     if inode.is_sync() {
         // Synchronous mounts and files wait for attributes as for names.
         fs::fsync::fsync_metadata(inode, false)?;

@@ -13,7 +13,7 @@ use kernel::sync::aref::ARef;
 use super::inode::{getattr, setattr};
 use crate::algo::symlink::TARGET_MAX;
 use crate::fs::dir::{self, Content, Rename};
-use crate::fs::itable::{iget, new_inode};
+use crate::fs::itable::{iget, new_child, new_inode};
 use crate::fs::{fileattr, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
 use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Tmpfile, Unhashed};
@@ -52,7 +52,7 @@ fn make(
     rdev: u32,
     content: Content<'_>,
 ) -> Result {
-    let new = new_inode(dir, idmap, mode, rdev)?;
+    let new = new_child(dir, idmap, &dentry, mode, rdev)?;
     // On an error `new` is dropped here, when the handle has stopped (D2).
     let tid = dir::create(dir, dentry.name(), &new, content)?;
     new.instantiate(dentry);
@@ -182,7 +182,7 @@ impl InodeOperations for DirInode {
     }
 
     fn tmpfile(idmap: Idmap<'_>, dir: &Inode, file: Tmpfile<'_, Calf>, mode: u16) -> Result {
-        let new = new_inode(dir, idmap, S_IFREG | mode & 0o7777, 0)?;
+        let new = new_child(dir, idmap, file.dentry(), S_IFREG | mode & 0o7777, 0)?;
         dir::create_unnamed(&new)?;
         new.instantiate_tmpfile(file);
         Ok(())

@@ -21,6 +21,7 @@ struct SymlinkInode;
 #[vtable]
 impl InodeOperations for SymlinkInode {
     type FileSystem = Calf;
+    const HAS_ACL: bool = false;
 
     fn get_link(inode: &Inode) -> Result<LinkTarget> {
         LinkTarget::new(&fs::dir::read_link(inode)?)
