@@ -15,7 +15,8 @@ use calf_vmlib::ktap;
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{Aligned, Map};
 use calf_vmlib::{ensure, observe, Context, Env, Result};
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, CWD};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -113,6 +114,7 @@ fn describe(root: &Path, dir: &Path, all: &mut Vec<Found>) -> Result {
             describe(root, &path, all)?;
             continue;
         }
+        check_mark(&path)?;
         let data = fs::read(&path).ctx(path.display())?;
         ensure!(data.len() as u64 == meta.len(), "{}: short", path.display());
         let mut runs: Vec<(u64, u64, Value)> = Vec::new();
@@ -130,6 +132,29 @@ fn describe(root: &Path, dir: &Path, all: &mut Vec<Found>) -> Result {
             size: meta.len(),
             runs,
         });
+    }
+    Ok(())
+}
+
+/// An extended attribute that is replaced now and then: one byte repeated, its value says how often.
+const MARK: &str = "user.mark";
+
+fn mark(byte: u8) -> Vec<u8> {
+    vec![byte; 1 + usize::from(byte) * 256]
+}
+
+/// After a crash the mark is an old one or a new one, or not there yet.
+fn check_mark(path: &Path) -> Result {
+    let mut value = vec![0; 65536];
+    match rustix::fs::getxattr(path, MARK, &mut value[..]) {
+        Ok(len) => ensure!(
+            value[..len] == mark(value[0]),
+            "{}: a mark of {len} bytes beginning with {} is mixed",
+            path.display(),
+            value[0]
+        ),
+        Err(Errno::NODATA) => {}
+        Err(e) => return Err(e).ctx(path.display()),
     }
     Ok(())
 }
@@ -426,7 +451,13 @@ impl Worker<'_> {
                 std::os::unix::fs::fchown(&f, Some(id as u32), None)?;
                 self.links_add(id, &path);
             }
-            Op::Write { off, len, .. } => self.write(&path, seq, *off, *len)?,
+            Op::Write { off, len, .. } => {
+                self.write(&path, seq, *off, *len)?;
+                if seq % 3 == 0 {
+                    let value = mark(self.rng.below(256) as u8);
+                    rustix::fs::setxattr(&path, MARK, &value, XattrFlags::empty())?;
+                }
+            }
             Op::Punch { off, len, .. } => punch(&open(&path)?, off * kb, len * kb)?,
             Op::Allocate { off, len, .. } => {
                 fallocate(&open(&path)?, FallocateFlags::empty(), off * kb, len * kb)?

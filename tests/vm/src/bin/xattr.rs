@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes and POSIX ACLs.
+
+use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Fail, Result};
+use rustix::fs::{
+    getxattr, getxattr_query, lgetxattr, listxattr, listxattr_query, llistxattr, lremovexattr,
+    lsetxattr, removexattr, setxattr, FileType, Mode, XattrFlags, CWD,
+};
+use rustix::io::Errno;
+use rustix::process::{umask, Gid, Uid};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const ANY: XattrFlags = XattrFlags::empty();
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+fn get(path: &Path, name: &str) -> std::result::Result<Vec<u8>, Errno> {
+    let mut value = vec![0; 65536];
+    let len = lgetxattr(path, name, &mut value[..])?;
+    value.truncate(len);
+    Ok(value)
+}
+
+fn check(path: &Path, name: &str, want: &[u8]) -> Result {
+    let have = get(path, name).ctx(name)?;
+    let differ = have.iter().zip(want).position(|(a, b)| a != b);
+    ensure!(
+        have == want,
+        "{name}: {} bytes in place of {}, first difference at {differ:?}",
+        have.len(),
+        want.len()
+    );
+    Ok(())
+}
+
+fn list(path: &Path) -> Result<BTreeSet<String>> {
+    let mut names = vec![0; 65536];
+    let len = llistxattr(path, &mut names[..]).ctx("listxattr")?;
+    let mut set = BTreeSet::new();
+    for name in names[..len].split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        ensure!(set.insert(name.clone()), "{name} is listed twice");
+    }
+    Ok(set)
+}
+
+fn value(seed: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|i| seed.wrapping_add((i / 7) as u8)).collect()
+}
+
+/// Runs `f` in a thread with this user and group and no other groups.
+fn as_user<T: Send>(id: u32, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|s| {
+        let thread = s.spawn(|| {
+            let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+            f()
+        });
+        thread
+            .join()
+            .map_err(|_| Fail::new("panic as another user"))?
+    })
+}
+
+const SIZES: [usize; 15] = [
+    0, 1, 28, 29, 43, 44, 45, 255, 256, 271, 272, 4096, 20_000, 65_535, 65_536,
+];
+
+fn all_sizes(env: &Env) -> Result {
+    for bs in ["1024", "4096"] {
+        with_fs(env, &["-b", bs], "", |m| {
+            let one = m.path("one");
+            File::create(&one)?;
+            // One attribute through all sizes, up and down.
+            for (i, len) in SIZES.iter().chain(SIZES.iter().rev()).enumerate() {
+                let v = value(i as u8, *len);
+                setxattr(&one, "user.a", &v, ANY).ctx(format!("{len} bytes"))?;
+                check(&one, "user.a", &v)?;
+            }
+            // All sizes side by side.
+            let all = m.path("all");
+            File::create(&all)?;
+            for (i, len) in SIZES.iter().enumerate() {
+                let name = format!("user.size{len}");
+                setxattr(&all, &name, &value(i as u8, *len), ANY).ctx(&name)?;
+            }
+            m.cycle()?;
+            check(&one, "user.a", &value(29, 0))?;
+            let want: BTreeSet<String> = SIZES.iter().map(|l| format!("user.size{l}")).collect();
+            ensure_eq!(list(&all)?, want, "names");
+            for (i, len) in SIZES.iter().enumerate() {
+                check(&all, &format!("user.size{len}"), &value(i as u8, *len))?;
+            }
+            ensure!(fs::metadata(&all)?.blocks() > 0, "no blocks");
+            for len in SIZES {
+                removexattr(&all, format!("user.size{len}")).ctx("remove")?;
+            }
+            ensure_eq!(list(&all)?.len(), 0, "names left");
+            ensure_eq!(fs::metadata(&all)?.blocks(), 0, "blocks left");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn rules_of_the_calls(env: &Env) -> Result {
+    with_fs(env, &[], "", |m| {
+        let f = m.path("f");
+        File::create(&f)?;
+        let set = |name: &str, v: &[u8], flags| setxattr(&f, name, v, flags);
+        ensure_errno!(get(&f, "user.a"), Errno::NODATA, "get what is not there");
+        ensure_errno!(removexattr(&f, "user.a"), Errno::NODATA, "remove it");
+        ensure_errno!(
+            set("user.a", b"1", XattrFlags::REPLACE),
+            Errno::NODATA,
+            "XATTR_REPLACE"
+        );
+        set("user.a", b"1", XattrFlags::CREATE)?;
+        ensure_errno!(
+            set("user.a", b"2", XattrFlags::CREATE),
+            Errno::EXIST,
+            "XATTR_CREATE"
+        );
+        set("user.a", b"12345", XattrFlags::REPLACE)?;
+        ensure_eq!(getxattr_query(&f, "user.a")?, 5, "length of a value");
+        ensure_errno!(
+            getxattr(&f, "user.a", &mut [0u8; 4][..]),
+            Errno::RANGE,
+            "a short buffer"
+        );
+        ensure_eq!(listxattr_query(&f)?, 7, "length of the names");
+        ensure_errno!(
+            listxattr(&f, &mut [0u8; 6][..]),
+            Errno::RANGE,
+            "a short list"
+        );
+        ensure_errno!(
+            set("user.b", &[0; 65537], ANY),
+            Errno::TOOBIG,
+            "more than 64 KiB"
+        );
+        let long = format!("user.{}", "x".repeat(250));
+        set(&long, b"long", ANY)?;
+        check(&f, &long, b"long")?;
+        ensure_errno!(set(&format!("{long}x"), b"", ANY), Errno::RANGE, "256");
+        ensure_errno!(set("user.", b"", ANY), Errno::INVAL, "an empty name");
+        ensure_errno!(set("other.a", b"", ANY), Errno::OPNOTSUPP, "namespace");
+        // A change counts as one of the inode.
+        let before = fs::metadata(&f)?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        set("user.a", b"x", ANY)?;
+        let after = fs::metadata(&f)?;
+        ensure_eq!(
+            (before.mtime(), before.mtime_nsec()),
+            (after.mtime(), after.mtime_nsec()),
+            "mtime"
+        );
+        ensure!(
+            (before.ctime(), before.ctime_nsec()) < (after.ctime(), after.ctime_nsec()),
+            "ctime stands still"
+        );
+        m.remount(true)?;
+        ensure_errno!(
+            setxattr(&f, "user.a", b"y", ANY),
+            Errno::ROFS,
+            "on a read-only mount"
+        );
+        check(&f, "user.a", b"x")
+    })
+}
+
+fn thousands_of_names(env: &Env) -> Result {
+    const N: usize = 3000;
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let f = m.path("f");
+        File::create(&f)?;
+        let name = |i: usize| format!("user.n{i}");
+        for i in 0..N {
+            setxattr(&f, name(i), &value(i as u8, i % 50), ANY).ctx(name(i))?;
+        }
+        ensure_eq!(list(&f)?.len(), N, "names");
+        for i in (0..N).step_by(2) {
+            removexattr(&f, name(i)).ctx(name(i))?;
+        }
+        m.cycle()?;
+        let want: BTreeSet<String> = (0..N).skip(1).step_by(2).map(name).collect();
+        ensure_eq!(list(&f)?, want, "names after a remount");
+        for i in 0..N {
+            if i % 2 == 0 {
+                ensure_errno!(get(&f, &name(i)), Errno::NODATA, "{}", name(i));
+            } else {
+                check(&f, &name(i), &value(i as u8, i % 50))?;
+            }
+        }
+        // More names than listxattr(2) can tell.
+        for i in 0..280 {
+            setxattr(&f, format!("user.{i:0>250}"), b"", ANY)?;
+        }
+        ensure_errno!(
+            llistxattr(&f, &mut vec![0u8; 1 << 17][..]),
+            Errno::TOOBIG,
+            "a list of more than 64 KiB"
+        );
+        check(&f, &name(1), &value(1, 1))
+    })
+}
+
+fn every_type_of_inode(env: &Env) -> Result {
+    with_fs(env, &[], "", |m| {
+        for n in ["file", "dir", "link", "fifo", "chr"] {
+            let p = m.path(n);
+            match n {
+                "file" => drop(File::create(&p)?),
+                "dir" => fs::create_dir(&p)?,
+                "link" => symlink("nowhere", &p)?,
+                "fifo" => rustix::fs::mknodat(CWD, &p, FileType::Fifo, Mode::RUSR, 0)?,
+                _ => rustix::fs::mknodat(CWD, &p, FileType::CharacterDevice, Mode::RUSR, 0x103)?,
+            }
+            lsetxattr(&p, "trusted.small", b"s", ANY).ctx(n)?;
+            lsetxattr(&p, "trusted.large", &value(1, 50_000), ANY).ctx(n)?;
+            lsetxattr(&p, "security.other", &value(2, 300), ANY).ctx(n)?;
+            let user = lsetxattr(&p, "user.a", b"u", ANY);
+            match n {
+                "file" | "dir" => user.ctx(n)?,
+                _ => ensure_errno!(user, Errno::PERM, "user. on a {n}"),
+            }
+        }
+        m.cycle()?;
+        fs::set_permissions(&m.mnt, Permissions::from_mode(0o755))?;
+        for n in ["file", "dir", "link", "fifo", "chr"] {
+            let p = m.path(n);
+            check(&p, "trusted.small", b"s")?;
+            check(&p, "trusted.large", &value(1, 50_000))?;
+            check(&p, "security.other", &value(2, 300))?;
+            ensure!(list(&p)?.contains("trusted.small"), "{n}: not listed");
+            let seen = as_user(1000, || {
+                ensure_errno!(
+                    get(&p, "trusted.small"),
+                    Errno::NODATA,
+                    "trusted. of a {n} for a user"
+                );
+                list(&p)
+            })?;
+            ensure!(seen.contains("security.other"), "{n}: {seen:?}");
+            ensure!(!seen.iter().any(|n| n.starts_with("trusted")), "{seen:?}");
+            lremovexattr(&p, "trusted.small").ctx(n)?;
+        }
+        let target = fs::read_link(m.path("link"))?;
+        ensure_eq!(target, Path::new("nowhere"), "target");
+        Ok(())
+    })
+}
+
+fn full_filesystem_keeps_the_old_value(env: &Env) -> Result {
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let f = m.path("f");
+        File::create(&f)?;
+        let old = value(9, 3000);
+        setxattr(&f, "user.old", &old, ANY)?;
+        // Leaves a little, whatever the size of the device.
+        let fill = File::create(m.path("fill"))?;
+        let mut piece = 64 << 20;
+        let mut at = 0;
+        while piece >= 2 << 20 {
+            match rustix::fs::fallocate(&fill, rustix::fs::FallocateFlags::empty(), at, piece) {
+                Ok(()) => at += piece,
+                Err(Errno::NOSPC) => piece /= 2,
+                Err(e) => return Err(e).ctx("fallocate"),
+            }
+        }
+        let mut n = 0;
+        let error = loop {
+            match setxattr(&f, format!("user.n{n}"), &value(n as u8, 60_000), ANY) {
+                Ok(()) => n += 1,
+                Err(e) => break e,
+            }
+            ensure!(n < 200, "never full");
+        };
+        ensure_eq!(error, Errno::NOSPC, "error on a full filesystem");
+        ensure_errno!(
+            setxattr(&f, "user.old", &value(1, 60_000), ANY),
+            Errno::NOSPC,
+            "grow a value"
+        );
+        check(&f, "user.old", &old)?;
+        ensure_eq!(list(&f)?.len(), n + 1, "attributes");
+        drop(fill);
+        m.cycle()?;
+        check(&f, "user.old", &old)?;
+        for i in 0..n {
+            check(&f, &format!("user.n{i}"), &value(i as u8, 60_000))?;
+            removexattr(&f, format!("user.n{i}")).ctx("remove on a full filesystem")?;
+        }
+        fs::remove_file(m.path("fill"))?;
+        m.sync()?;
+        setxattr(&f, "user.old", &value(1, 60_000), ANY).ctx("with room again")?;
+        check(&f, "user.old", &value(1, 60_000))
+    })
+}
+
+fn space_comes_back(env: &Env) -> Result {
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let round = |m: &Mounted| -> Result {
+            for i in 0..40 {
+                let p = m.path(&format!("x{i}"));
+                match i % 4 {
+                    0 => drop(File::create(&p)?),
+                    1 => fs::create_dir(&p)?,
+                    2 => symlink("t".repeat(2000), &p)?,
+                    _ => rustix::fs::mknodat(CWD, &p, FileType::Fifo, Mode::RUSR, 0)?,
+                }
+                lsetxattr(&p, "trusted.a", &value(1, i * 1600), ANY)?;
+                lsetxattr(&p, "trusted.b", &value(1, i * 30), ANY)?;
+            }
+            for i in 0..40 {
+                let p = m.path(&format!("x{i}"));
+                if i % 4 == 1 {
+                    fs::remove_dir(&p)?;
+                } else {
+                    fs::remove_file(&p)?;
+                }
+            }
+            drop_caches()?;
+            m.sync()
+        };
+        round(m)?;
+        let before = m.space()?;
+        round(m)?;
+        let after = m.space()?;
+        ensure_eq!(after.free, before.free, "free blocks");
+        ensure_eq!(after.ffree, before.ffree, "free inodes");
+        Ok(())
+    })
+}
+
+fn readers_see_one_value(env: &Env) -> Result {
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let f = m.path("f");
+        File::create(&f)?;
+        setxattr(&f, "user.v", &[1; 65536], ANY)?;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            let reader = s.spawn(|| -> Result<usize> {
+                let mut seen = BTreeSet::new();
+                while !done.load(Ordering::Relaxed) {
+                    let v = get(&f, "user.v")?;
+                    ensure!(
+                        v.iter().all(|b| *b == v[0]) && v.len() == 65536 - usize::from(v[0]),
+                        "a mixture of {} bytes",
+                        v.len()
+                    );
+                    seen.insert(v[0]);
+                }
+                Ok(seen.len())
+            });
+            let write = || -> Result {
+                for i in 0..60 {
+                    let b = i as u8;
+                    setxattr(&f, "user.v", &vec![b; 65536 - i], ANY)?;
+                }
+                Ok(())
+            };
+            setxattr(&f, "user.v", &[0; 65536], ANY)?;
+            let written = write();
+            done.store(true, Ordering::Relaxed);
+            let seen = reader.join().map_err(|_| Fail::new("reader panics"))??;
+            written?;
+            ensure!(seen > 0, "the reader saw nothing");
+            Ok(())
+        })
+    })
+}
+
+fn writes_kill_capabilities(env: &Env) -> Result {
+    const NAME: &str = "security.capability";
+    with_fs(env, &[], "", |m| {
+        let p = m.path("f");
+        File::create(&p)?;
+        let mut cap = vec![0; 20];
+        cap[3] = 2;
+        cap[4] = 1;
+        for direct in [false, true] {
+            for round in 0..2 {
+                // Writes in between let the VFS remember that there is nothing to kill.
+                fs::write(&p, vec![1; 8192])?;
+                setxattr(&p, NAME, &cap, ANY)?;
+                check(&p, NAME, &cap)?;
+                if round == 1 {
+                    m.cycle()?;
+                    check(&p, NAME, &cap)?;
+                }
+                if direct {
+                    let f = calf_vmlib::file::open_direct(&p)?;
+                    calf_vmlib::file::write_direct(&f, 1, 0, 4096)?;
+                } else {
+                    OpenOptions::new().write(true).open(&p)?.write_all(b"x")?;
+                }
+                ensure_errno!(get(&p, NAME), Errno::NODATA, "after a write");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// An entry of an ACL: tag, permissions, id.
+type Entry = (u16, u16, u32);
+const NO_ID: u32 = u32::MAX;
+const USER_OBJ: u16 = 1;
+const USER: u16 = 2;
+const GROUP_OBJ: u16 = 4;
+const GROUP: u16 = 8;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+fn acl(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(perm.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+fn mode_of(path: &Path) -> Result<u32> {
+    Ok(fs::symlink_metadata(path)?.mode() & 0o7777)
+}
+
+/// ACLs are a matter of the kernel's configuration.
+fn need_acls() -> Result {
+    let symbols = fs::read_to_string("/proc/kallsyms").ctx("kallsyms")?;
+    if symbols.contains(" posix_acl_chmod") {
+        return Ok(());
+    }
+    Err(Fail::skip("the kernel has no CONFIG_FS_POSIX_ACL"))
+}
+
+/// rwx for the owner, `user` for user 1000, `mask`, nothing for others.
+fn sample(user: u16, mask: u16) -> Vec<u8> {
+    acl(&[
+        (USER_OBJ, 7, NO_ID),
+        (USER, user, 1000),
+        (GROUP_OBJ, 5, NO_ID),
+        (GROUP, 4, 2000),
+        (MASK, mask, NO_ID),
+        (OTHER, 0, NO_ID),
+    ])
+}
+
+fn acls_and_modes(env: &Env) -> Result {
+    need_acls()?;
+    with_fs(env, &[], "", |m| {
+        let f = m.path("f");
+        fs::write(&f, "text")?;
+        fs::set_permissions(&f, Permissions::from_mode(0o640))?;
+        let reads = |id| as_user(id, || Ok(File::open(&f)?)).is_ok();
+        ensure!(!reads(1000), "user 1000 reads without an ACL");
+        setxattr(&f, ACCESS, &sample(4, 7), ANY)?;
+        check(&f, ACCESS, &sample(4, 7))?;
+        ensure_eq!(mode_of(&f)?, 0o770, "mode: the group bits are the mask");
+        ensure!(reads(1000), "user 1000 does not read with an ACL");
+        ensure!(!reads(1001), "user 1001 reads");
+        ensure!(reads(2000), "a member of group 2000 does not read");
+        ensure!(list(&f)?.contains(ACCESS), "not listed");
+        // chmod moves the mask.
+        fs::set_permissions(&f, Permissions::from_mode(0o700))?;
+        let masked = acl(&[
+            (USER_OBJ, 7, NO_ID),
+            (USER, 4, 1000),
+            (GROUP_OBJ, 5, NO_ID),
+            (GROUP, 4, 2000),
+            (MASK, 0, NO_ID),
+            (OTHER, 0, NO_ID),
+        ]);
+        check(&f, ACCESS, &masked)?;
+        ensure!(!reads(1000), "user 1000 reads against the mask");
+        m.cycle()?;
+        check(&f, ACCESS, &masked)?;
+        ensure_eq!(mode_of(&f)?, 0o700, "mode after a remount");
+        ensure!(!reads(1000), "user 1000 reads after a remount");
+        // An ACL that says no more than a mode is one.
+        let plain = acl(&[
+            (USER_OBJ, 6, NO_ID),
+            (GROUP_OBJ, 4, NO_ID),
+            (OTHER, 4, NO_ID),
+        ]);
+        setxattr(&f, ACCESS, &plain, ANY)?;
+        ensure_eq!(mode_of(&f)?, 0o644, "mode from a plain ACL");
+        ensure_errno!(get(&f, ACCESS), Errno::NODATA, "a plain ACL");
+        ensure_eq!(list(&f)?.len(), 0, "attributes");
+        ensure!(reads(1001), "user 1001 does not read 0644");
+        // What is no ACL, and what is none for a file.
+        ensure_errno!(
+            setxattr(&f, ACCESS, b"nonsense", ANY),
+            Errno::OPNOTSUPP,
+            "version"
+        );
+        ensure_errno!(
+            setxattr(&f, ACCESS, &masked[..20], ANY),
+            Errno::INVAL,
+            "half of one"
+        );
+        ensure_errno!(
+            setxattr(&f, DEFAULT, &masked, ANY),
+            Errno::ACCESS,
+            "default of a file"
+        );
+        ensure_errno!(
+            as_user(1000, || Ok(setxattr(&f, ACCESS, &masked, ANY)?)),
+            Errno::PERM,
+            "ACL of another's file"
+        );
+        setxattr(&f, ACCESS, &masked, ANY)?;
+        removexattr(&f, ACCESS)?;
+        ensure_errno!(get(&f, ACCESS), Errno::NODATA, "removed");
+        m.cycle()?;
+        ensure_errno!(get(&f, ACCESS), Errno::NODATA, "removed, after a remount");
+        Ok(())
+    })
+}
+
+fn default_acls_are_inherited(env: &Env) -> Result {
+    need_acls()?;
+    with_fs(env, &[], "", |m| {
+        let old = umask(Mode::from_raw_mode(0o027));
+        let d = m.path("d");
+        let plain = m.path("plain");
+        fs::create_dir(&d)?;
+        File::create(&plain)?;
+        ensure_eq!(mode_of(&d)?, 0o750, "directory under the umask");
+        ensure_eq!(mode_of(&plain)?, 0o640, "file under the umask");
+        let default = sample(7, 7);
+        setxattr(&d, DEFAULT, &default, ANY)?;
+        File::create(d.join("file"))?;
+        fs::create_dir(d.join("dir"))?;
+        symlink("nowhere", d.join("link"))?;
+        rustix::fs::mknodat(
+            CWD,
+            d.join("fifo"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o666),
+            0,
+        )?;
+        umask(old);
+        m.cycle()?;
+        // The mask is what was asked for: 0666 or 0777; the umask does not count.
+        for (n, owner, mask, mode) in [
+            ("file", 6, 6, 0o660),
+            ("fifo", 6, 6, 0o660),
+            ("dir", 7, 7, 0o770),
+        ] {
+            let p = d.join(n);
+            ensure_eq!(mode_of(&p)?, mode, "{n}: mode");
+            let mut want = sample(7, mask);
+            want[6] = owner as u8;
+            check(&p, ACCESS, &want).ctx(n)?;
+            if n == "dir" {
+                check(&p, DEFAULT, &default)?;
+            } else {
+                ensure_errno!(get(&p, DEFAULT), Errno::NODATA, "default ACL of a {n}");
+            }
+        }
+        ensure_eq!(list(&d.join("link"))?.len(), 0, "attributes of a link");
+        as_user(1000, || {
+            // Through /d, where user 1000 has no rights of its own.
+            ensure_errno!(
+                File::open(d.join("file")),
+                Errno::ACCESS,
+                "through the directory"
+            );
+            Ok(())
+        })?;
+        fs::set_permissions(&d, Permissions::from_mode(0o755))?;
+        as_user(1000, || {
+            OpenOptions::new()
+                .write(true)
+                .open(d.join("file"))?
+                .write_all(b"x")?;
+            Ok(())
+        })
+        .ctx("write as user 1000")?;
+        removexattr(&d, DEFAULT)?;
+        File::create(d.join("after"))?;
+        ensure_errno!(
+            get(&d.join("after"), ACCESS),
+            Errno::NODATA,
+            "without default"
+        );
+        Ok(())
+    })
+}
+
+fn the_largest_acl(env: &Env) -> Result {
+    need_acls()?;
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let entries = |n: u32| {
+            let mut all = vec![(USER_OBJ, 7, NO_ID)];
+            all.extend((0..n - 4).map(|i| (USER, 7, 1000 + i)));
+            all.extend([(GROUP_OBJ, 5, NO_ID), (MASK, 7, NO_ID), (OTHER, 0, NO_ID)]);
+            acl(&all)
+        };
+        let d = m.path("d");
+        fs::create_dir(&d)?;
+        ensure_errno!(
+            setxattr(&d, DEFAULT, &entries(4096), ANY),
+            Errno::TOOBIG,
+            "4096 entries"
+        );
+        let largest = entries(4095);
+        setxattr(&d, DEFAULT, &largest, ANY)?;
+        // Name, inode and two ACLs of 32 KiB in one transaction.
+        fs::create_dir(d.join("e"))?;
+        File::create(d.join("e/f"))?;
+        m.cycle()?;
+        check(&d.join("e"), DEFAULT, &largest)?;
+        check(&d.join("e"), ACCESS, &largest)?;
+        ensure_eq!(mode_of(&d.join("e/f"))?, 0o660, "mode");
+        ensure_eq!(
+            get(&d.join("e/f"), ACCESS)?.len(),
+            largest.len(),
+            "ACL of a file"
+        );
+        Ok(())
+    })
+}
+
+fn main() -> ExitCode {
+    ktap::run(
+        &Env::new(),
+        cases![
+            all_sizes,
+            rules_of_the_calls,
+            thousands_of_names,
+            every_type_of_inode,
+            full_filesystem_keeps_the_old_value,
+            space_comes_back,
+            readers_see_one_value,
+            writes_kill_capabilities,
+            acls_and_modes,
+            default_acls_are_inherited,
+            the_largest_acl,
+        ],
+        |_| (),
+    )
+}
