@@ -150,6 +150,15 @@ void calf_mark_inode_dirty(struct inode *inode)
 	mark_inode_dirty(inode);
 }
 
+int calf_update_time(struct inode *inode, enum fs_update_time type, unsigned int flags)
+{
+	int dirty = inode_update_time(inode, type, flags & ~IOCB_NOWAIT);
+
+	if (dirty > 0)
+		__mark_inode_dirty(inode, dirty);
+	return min(dirty, 0);
+}
+
 void calf_mark_inode_dirty_datasync(struct inode *inode)
 {
 	__mark_inode_dirty(inode, I_DIRTY_DATASYNC);

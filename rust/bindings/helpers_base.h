@@ -42,6 +42,8 @@ void calf_inode_touch(struct inode *inode, bool mtime);
 u64 calf_inode_iversion_peek(const struct inode *inode);
 void calf_inode_iversion_set(struct inode *inode, u64 v);
 void calf_mark_inode_dirty(struct inode *inode);
+/* `update_time` of a filesystem whose inodes are marked dirty without waiting for anything. */
+int calf_update_time(struct inode *inode, enum fs_update_time type, unsigned int flags);
 void calf_mark_inode_dirty_datasync(struct inode *inode);
 void calf_set_i_blocks(struct inode *inode, u64 sectors);
 u32 calf_new_encode_dev(dev_t dev);

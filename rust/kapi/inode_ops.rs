@@ -538,6 +538,9 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
     }
 
     const VTABLE: bindings::inode_operations = bindings::inode_operations {
+        // The VFS's own refuses IOCB_NOWAIT for the sake of filesystems whose `i_version` or
+        // `dirty_inode` may wait; here both only mark the inode (D3, U2).
+        update_time: Some(bindings::calf_update_time),
         lookup: if O::HAS_LOOKUP {
             Some(Self::lookup)
         } else {
