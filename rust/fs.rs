@@ -26,6 +26,7 @@ pub(crate) mod fallocate;
 pub(crate) mod fileattr;
 pub(crate) mod fsmap;
 pub(crate) mod fsync;
+pub(crate) mod grow;
 pub(crate) mod inode;
 pub(crate) mod itable;
 pub(crate) mod label;

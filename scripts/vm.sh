@@ -45,7 +45,7 @@ cargo_in() {
 			CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
 }
 
-# build_tools: mkfs.calf, fsck.calf, calf-dump and calf-damage, and the test programs, into build/stage.
+# build_tools: mkfs.calf, fsck.calf, calf-dump, calf-growfs and calf-damage, and the test programs, into build/stage.
 build_tools() {
 	local stage=$BUILD/stage f p
 	lock "cargo-$(digest <<<"$BUILD")"
@@ -53,7 +53,7 @@ build_tools() {
 	mkdir -p "$stage.tmp/bin" "$stage.tmp/tests"
 	export CARGO_TARGET_DIR=$BUILD/target-tools
 	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked || exit 2
-	for f in mkfs.calf fsck.calf calf-dump calf-damage; do
+	for f in mkfs.calf fsck.calf calf-dump calf-growfs calf-damage; do
 		# Cargo knows no dot in a program's name, and an explicit target adds a folder.
 		p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/{"$f","${f/./-}","${f/./_}"} 2>/dev/null | head -n 1 || true)
 		[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$stage.tmp/bin/$f"

@@ -71,10 +71,14 @@ impl Layout {
             blocks = blocks.saturating_sub(tail);
         }
         let ngroups = blocks.div_ceil(group);
-        let desc_blocks = ngroups.div_ceil((1u64 << block_size_log) / DESC_SIZE);
-        if desc_blocks > group / 2 {
+        let per_block = (1u64 << block_size_log) / DESC_SIZE;
+        let needed = ngroups.div_ceil(per_block);
+        if needed > group / 2 {
             return Err("device too large for this block size");
         }
+        // Room for a filesystem 1024 times as large, where that costs little.
+        let room = ngroups.saturating_mul(1024).div_ceil(per_block);
+        let desc_blocks = room.min(blocks / 1024).min(group / 2).max(needed);
         let largest = JOURNAL_MAX.min(group.saturating_sub(LAST_GROUP_MIN));
         let journal_blocks = (blocks / 16).clamp(JOURNAL_MIN, largest);
         let head = desc_blocks.saturating_add(2);
@@ -135,7 +139,7 @@ impl Geometry {
             return Err("number of groups does not fit the number of blocks");
         }
         let per_block = (1u64 << l.block_size_log) / DESC_SIZE;
-        if l.desc_start != 1 || l.desc_blocks != l.ngroups.div_ceil(per_block) {
+        if l.desc_start != 1 || l.desc_blocks < l.ngroups.div_ceil(per_block) {
             return Err("group descriptors do not fit the number of groups");
         }
         if l.desc_blocks > group / 2 {
@@ -182,6 +186,27 @@ impl Geometry {
             return Err(PLACE);
         }
         Ok(())
+    }
+
+    /// The layout when the filesystem has grown to `blocks` blocks, less a last group that would
+    /// be too short. Says why not: it cannot shrink, nor outgrow its descriptors.
+    pub fn grown(&self, blocks: u64) -> Result<Self, &'static str> {
+        let mut l = self.layout;
+        let group = self.group_blocks();
+        let tail = blocks & (group - 1);
+        l.blocks = if blocks > group && tail < LAST_GROUP_MIN {
+            blocks.saturating_sub(tail)
+        } else {
+            blocks
+        };
+        if l.blocks < self.layout.blocks {
+            return Err("a filesystem cannot shrink");
+        }
+        l.ngroups = l.blocks.div_ceil(group);
+        if l.ngroups >= 2 {
+            l.backup_block = group;
+        }
+        Self::check(&l)
     }
 
     /// Block size, bytes.

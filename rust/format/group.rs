@@ -184,6 +184,24 @@ pub fn bitmap_checksum(bitmap: &[u8], geo: &Geometry) -> u32 {
     crc32c(crc32c(!0, geo.uuid()), bitmap)
 }
 
+/// Writes the bitmap and the descriptor of group `g`, which is new: all that is in use are its
+/// fixed blocks and what lies beyond the end. `desc_block` holds the descriptor at `off`. Returns the
+/// number of free blocks; [`None`] if the buffers are too short.
+pub fn init_group(
+    bitmap: &mut [u8],
+    desc_block: &mut [u8],
+    off: usize,
+    geo: &Geometry,
+    g: u64,
+) -> Option<u32> {
+    let (_, len) = geo.group_range(g);
+    let free = u32::try_from(len.checked_sub(geo.head(g))?).ok()?;
+    init_bitmap(bitmap, geo, g);
+    let (desc, _) = GroupDesc::mut_from_prefix(desc_block.get_mut(off..)?).ok()?;
+    *desc = GroupDesc::new(geo, g, free, bitmap_checksum(bitmap, geo));
+    Some(free)
+}
+
 /// Brings the descriptor of group `g` up to date after `len` bits of its bitmap were `set` or
 /// cleared. False if the free count would leave its range; the descriptor is then unchanged.
 pub fn update_desc(

@@ -167,6 +167,14 @@ impl RawSuperBlock {
         self.seal();
     }
 
+    /// Records that the filesystem has grown to the layout `geo`.
+    pub fn set_grown(&mut self, geo: &Geometry) {
+        self.blocks = U64::new(geo.blocks());
+        self.ngroups = U64::new(geo.ngroups());
+        self.backup_block = U64::new(geo.backup_block().map_or(0, BlockNr::get));
+        self.seal();
+    }
+
     /// Records that the filesystem is in use: no longer clean.
     pub fn set_mounted(&mut self, time: i64) {
         self.state = U32::new(self.state.get() & !STATE_CLEAN);

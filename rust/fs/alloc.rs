@@ -30,11 +30,11 @@ use crate::kapi::block_dev::BlockDev;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::nofail;
 use crate::seam::FVec;
-use kernel::error::code::{EFSCORRUPTED, ENOSPC};
+use kernel::error::code::{EBUSY, EFSCORRUPTED, ENOSPC};
 use kernel::error::Result;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
 
 /// Runs of this many blocks are long enough to stop looking for a longer one.
 const GOOD_RUN: u64 = 64;
@@ -76,7 +76,8 @@ struct View {
 #[pin_data]
 struct Group {
     start: u64,
-    len: u32,
+    /// Blocks. Grows under `load` and `view`.
+    len: Atomic<u32>,
     #[pin]
     load: Mutex<()>,
     /// Guards the content of the bitmap block and of the descriptor.
@@ -92,9 +93,12 @@ struct Group {
 /// The allocator of a mounted filesystem; hears of every commit.
 #[pin_data]
 pub(crate) struct Allocator {
-    geo: Geometry,
     dev: Dev,
-    groups: KVVec<Pin<KBox<Group>>>,
+    /// The layout and the groups at mount.
+    first: Part,
+    /// What each growth of the filesystem has added. What is there never moves.
+    grown: [SetOnce<Part>; GROWTHS],
+    ngrown: Atomic<usize>,
     /// Where to look next when a caller has no goal.
     cursor: Atomic<u64>,
     /// Are freed blocks discarded (`-o discard`)?
@@ -102,6 +106,45 @@ pub(crate) struct Allocator {
     /// The account; see [`Space`].
     #[pin]
     pub(crate) space: Space,
+}
+
+/// How often a mounted filesystem can grow.
+const GROWTHS: usize = 64;
+
+/// The groups that mounting or a growth has brought, and the layout from then on.
+pub(crate) struct Part {
+    geo: Geometry,
+    first_group: u64,
+    groups: KVVec<Pin<KBox<Group>>>,
+}
+
+impl Part {
+    /// The groups of `geo` from `first_group` on, with `free(g)` free blocks each.
+    fn new(geo: Geometry, first_group: u64, mut free: impl FnMut(u64) -> u32) -> Result<Self> {
+        let count = geo.ngroups().saturating_sub(first_group) as usize;
+        let mut groups = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for g in first_group..geo.ngroups() {
+            let (start, len) = geo.group_range(g);
+            let free = free(g);
+            let group = KBox::pin_init(
+                pin_init!(Group {
+                    start: start.get(),
+                    len: Atomic::new(len as u32),
+                    load <- new_mutex!((), "calf_group_load"),
+                    disk <- new_mutex!((), "calf_group_disk"),
+                    pins <- new_mutex!(Counted::new(), "calf_group_pins"),
+                    view <- new_spinlock!(View { free, planes: None }, "calf_group"),
+                }),
+                GFP_KERNEL,
+            )?;
+            groups.push(group, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            geo,
+            first_group,
+            groups,
+        })
+    }
 }
 
 /// Write access to the bitmap and the descriptor of one group.
@@ -118,10 +161,6 @@ impl GroupAccess {
     }
 }
 
-fn words(len: u32) -> usize {
-    len.div_ceil(64) as usize
-}
-
 impl Allocator {
     /// Initialiser. `free[g]` is the free count of group `g` from its verified descriptor.
     pub(crate) fn new(
@@ -130,27 +169,14 @@ impl Allocator {
         free: &[u32],
         account: super::space::Account,
     ) -> Result<Arc<Self>> {
-        let mut groups = KVVec::with_capacity(free.len(), GFP_KERNEL)?;
-        for (g, &free) in free.iter().enumerate() {
-            let (start, len) = geo.group_range(g as u64);
-            let group = KBox::pin_init(
-                pin_init!(Group {
-                    start: start.get(),
-                    len: len as u32,
-                    load <- new_mutex!((), "calf_group_load"),
-                    disk <- new_mutex!((), "calf_group_disk"),
-                    pins <- new_mutex!(Counted::new(), "calf_group_pins"),
-                    view <- new_spinlock!(View { free, planes: None }, "calf_group"),
-                }),
-                GFP_KERNEL,
-            )?;
-            groups.push(group, GFP_KERNEL)?;
-        }
+        let count = |g: u64| free.get(g as usize).copied().unwrap_or(0);
+        let first = Part::new(geo, 0, count)?;
         Arc::pin_init(
             pin_init!(Self {
-                geo,
                 dev,
-                groups,
+                first,
+                grown: [const { SetOnce::new() }; GROWTHS],
+                ngrown: Atomic::new(0),
                 cursor: Atomic::new(0),
                 discard: Atomic::new(false),
                 space <- Space::new(account),
@@ -164,9 +190,95 @@ impl Allocator {
         self.dev.bdev()
     }
 
+    /// The layout as it is now.
+    pub(crate) fn geo(&self) -> &Geometry {
+        let last = self.ngrown.load(Acquire).checked_sub(1);
+        let part = last.and_then(|i| self.grown.get(i)?.as_ref());
+        &part.unwrap_or(&self.first).geo
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        let grown = self.grown.iter().map_while(SetOnce::as_ref);
+        Iterator::chain(core::iter::once(&self.first), grown)
+    }
+
     fn group(&self, g: u64) -> Result<&Group> {
-        let group = self.groups.get(g as usize).ok_or(EFSCORRUPTED)?;
-        Ok(group)
+        for part in self.parts() {
+            let at = g.checked_sub(part.first_group).ok_or(EFSCORRUPTED)?;
+            if let Some(group) = part.groups.get(at as usize) {
+                return Ok(group);
+            }
+        }
+        Err(EFSCORRUPTED)
+    }
+
+    /// Memory for what the filesystem has when it has grown to `geo`. Errors: `ENOMEM`, `EBUSY`
+    /// when it has grown too often since it was mounted.
+    pub(crate) fn prepare_grow(&self, geo: Geometry) -> Result<Part> {
+        if self.ngrown.load(Relaxed) >= GROWTHS {
+            return Err(EBUSY);
+        }
+        // Nothing may verify the bitmap of the group that grows with the old layout any more.
+        let old = self.geo();
+        self.load(old.ngroups().saturating_sub(1))?;
+        Part::new(geo, old.ngroups(), |g| {
+            let (_, len) = geo.group_range(g);
+            len.saturating_sub(geo.head(g)) as u32
+        })
+    }
+
+    /// Opens the new blocks of the last group on disk: those of `next` beyond the end of `now`.
+    /// `access` is to that group.
+    pub(crate) fn open_tail(
+        &self,
+        handle: &Handle<'_>,
+        access: &GroupAccess,
+        now: &Geometry,
+        next: &Geometry,
+    ) -> bool {
+        let Ok(group) = self.group(access.group) else {
+            return false;
+        };
+        let (_, from) = now.group_range(access.group);
+        let (_, to) = next.group_range(access.group);
+        let len = to.saturating_sub(from) as usize;
+        self.change_disk(handle, group, access, from as usize, len, false)
+    }
+
+    /// The filesystem has grown on disk to `geo`, for which `part` was prepared or which is less
+    /// than that: lets everybody use the new blocks. Callers take turns.
+    pub(crate) fn publish_grown(&self, mut part: Part, geo: Geometry) {
+        let old = *self.geo();
+        part.geo = geo;
+        let count = geo.ngroups().saturating_sub(part.first_group) as usize;
+        part.groups.truncate(count);
+        let mut free: u64 = part
+            .groups
+            .iter()
+            .map(|g| u64::from(g.view.lock().free))
+            .sum();
+        let n = self.ngrown.load(Relaxed);
+        if !self.grown.get(n).is_some_and(|slot| slot.populate(part)) {
+            return;
+        }
+        self.ngrown.store(n + 1, Release);
+        let last = old.ngroups().saturating_sub(1);
+        if let Ok(group) = self.group(last) {
+            let (_, len) = geo.group_range(last);
+            let mut view = group.view.lock();
+            let from = group.len.load(Relaxed);
+            let more = (len as u32).saturating_sub(from);
+            if let Some(p) = view.planes.as_mut() {
+                bitmap::clear_range(&mut p.busy, from as usize, more as usize);
+            }
+            view.free += more;
+            group.len.store(len as u32, Relaxed);
+            free += u64::from(more);
+        }
+        let kept = geo
+            .refcount_reserve()
+            .saturating_sub(old.refcount_reserve());
+        self.space.grown(free, kept, geo.pool_blocks());
     }
 
     /// Calls `f(group, first bit, bits)` for the part of the run in each group.
@@ -174,12 +286,12 @@ impl Allocator {
         let mut start = run.start.get();
         let mut left = run.len;
         while left > 0 {
-            let g = self.geo.group_of(BlockNr::new(start));
+            let g = self.geo().group_of(BlockNr::new(start));
             let Ok(group) = self.group(g) else {
                 return;
             };
             let bit = start - group.start;
-            let n = left.min(u64::from(group.len).saturating_sub(bit));
+            let n = left.min(u64::from(group.len.load(Relaxed)).saturating_sub(bit));
             if n == 0 {
                 return;
             }
@@ -199,17 +311,19 @@ impl Allocator {
         if group.view.lock().planes.is_some() {
             return Ok(group);
         }
-        let n = words(group.len);
+        // Of the last group too, which may grow.
+        let n = (self.geo().group_blocks() / 64) as usize;
+        let len = group.len.load(Relaxed) as usize;
         let mut busy = FVec::from_elem(0u64, n)?;
-        let bh = self.dev.read(self.geo.bitmap_block(g))?;
-        let (desc_block, desc_off) = self.geo.desc_location(g);
+        let bh = self.dev.read(self.geo().bitmap_block(g))?;
+        let (desc_block, desc_off) = self.geo().desc_location(g);
         let desc_bh = self.dev.read(desc_block)?;
         let free = {
             let _disk = group.disk.lock();
             let uninit = group::is_uninit(desc_bh.data(), desc_off);
             if !uninit && !bh.is_verified() {
                 if let Err(what) =
-                    group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), &self.geo, g)
+                    group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), self.geo(), g)
                 {
                     pr_err!("bitmap of group {g}: {what}\n");
                     return Err(EFSCORRUPTED);
@@ -217,11 +331,11 @@ impl Allocator {
                 bh.set_verified();
             }
             if uninit {
-                bitmap::set_range(&mut busy, 0, self.geo.head(g) as usize);
+                bitmap::set_range(&mut busy, 0, self.geo().head(g) as usize);
             } else {
                 bitmap::load_plane(bh.data(), &mut busy);
             }
-            bitmap::set_range(&mut busy, group.len as usize, n * 64 - group.len as usize);
+            bitmap::set_range(&mut busy, len, n * 64 - len);
             (n * 64 - bitmap::count(&busy)) as u32
         };
         let planes = Planes {
@@ -250,13 +364,13 @@ impl Allocator {
     /// ([`Allocator::take`]) or goes back by [`Allocator::unclaim`]. Errors: `ENOSPC` if nothing
     /// is free now (blocks may be pending), `EIO`, `EFSCORRUPTED`. May sleep for I/O.
     pub(crate) fn claim(&self, goal: Option<BlockNr>, want: u64) -> Result<Run> {
-        let blocks = self.geo.blocks().max(1);
+        let blocks = self.geo().blocks().max(1);
         let goal = match goal {
             Some(b) if b.get() < blocks => b.get(),
             _ => self.cursor.load(Relaxed) % blocks,
         };
-        let ngroups = self.groups.len() as u64;
-        let first = self.geo.group_of(BlockNr::new(goal));
+        let ngroups = self.geo().ngroups();
+        let first = self.geo().group_of(BlockNr::new(goal));
         // The promise guarantees that a block is free at every moment, but others may free and
         // claim behind the search; so it is repeated.
         for _ in 0..SEARCHES {
@@ -376,22 +490,22 @@ impl Allocator {
     /// [`Allocator::free`]. May sleep for I/O.
     pub(crate) fn access(&self, handle: &Handle<'_>, g: u64) -> Result<GroupAccess> {
         self.load(g)?;
-        let (desc_block, _) = self.geo.desc_location(g);
+        let (desc_block, _) = self.geo().desc_location(g);
         Ok(GroupAccess {
             group: g,
-            bitmap: handle.write_access(self.dev.read(self.geo.bitmap_block(g))?)?,
+            bitmap: handle.write_access(self.dev.read(self.geo().bitmap_block(g))?)?,
             desc: handle.write_access(self.dev.read(desc_block)?)?,
         })
     }
 
     /// The group that holds block `b`.
     pub(crate) fn group_of(&self, b: BlockNr) -> u64 {
-        self.geo.group_of(b)
+        self.geo().group_of(b)
     }
 
     /// Blocks of `run` that lie in the same group as its start.
     pub(crate) fn in_group(&self, run: Run) -> u64 {
-        let (start, len) = self.geo.group_range(self.geo.group_of(run.start));
+        let (start, len) = self.geo().group_range(self.geo().group_of(run.start));
         run.len
             .min((start.get() + len).saturating_sub(run.start.get()))
     }
@@ -443,13 +557,13 @@ impl Allocator {
         set: bool,
     ) -> bool {
         let _disk = group.disk.lock();
-        let (_, off) = self.geo.desc_location(access.group);
+        let (_, off) = self.geo().desc_location(access.group);
         let uninit = access
             .desc
             .update(handle, |bytes| group::is_uninit(bytes, off));
         let (ok, crc) = access.bitmap.update(handle, |bytes| {
             if uninit {
-                group::init_bitmap(bytes, &self.geo, access.group);
+                group::init_bitmap(bytes, self.geo(), access.group);
             }
             let was = bitmap::count_bytes(bytes, bit, len);
             let ok = was == if set { 0 } else { len };
@@ -458,10 +572,10 @@ impl Allocator {
             } else {
                 bitmap::clear_bytes(bytes, bit, len);
             }
-            (ok, group::bitmap_checksum(bytes, &self.geo))
+            (ok, group::bitmap_checksum(bytes, self.geo()))
         });
         access.desc.update(handle, |bytes| {
-            group::update_desc(bytes, off, &self.geo, access.group, len as u32, set, crc)
+            group::update_desc(bytes, off, self.geo(), access.group, len as u32, set, crc)
         });
         ok
     }
@@ -469,7 +583,7 @@ impl Allocator {
     /// The number of blocks in each in-memory set: claimed, pinned, pending.
     pub(crate) fn set_sizes(&self) -> (u64, u64, u64) {
         let (mut claimed, mut pinned, mut pending) = (0, 0, 0);
-        for group in self.groups.iter() {
+        for group in self.parts().flat_map(|part| part.groups.iter()) {
             if let Some(p) = group.view.lock().planes.as_ref() {
                 claimed += bitmap::count(&p.claimed) as u64;
                 pinned += bitmap::count(&p.pinned) as u64;
@@ -490,7 +604,7 @@ impl Allocator {
         let parity = (tid & 1) as usize;
         let discard = self.discard.load(Relaxed);
         let (mut all, mut usable, mut waiting) = (0, 0, false);
-        for group in self.groups.iter() {
+        for group in self.parts().flat_map(|part| part.groups.iter()) {
             let mut view = group.view.lock();
             let Some(p) = view.planes.as_mut() else {
                 continue;

@@ -117,7 +117,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
         say.info(fmt!("replaying the journal"));
     }
     // C11: the replay may bring in a newer superblock and newer descriptors than those on disk,
-    // so whatever was read before it counts for nothing, except that the layout never changes.
+    // so whatever was read before it counts for nothing, except that the layout only grows.
     if !opts.norecovery {
         // A journal that is not loaded counts as aborted: nothing is written through it.
         journal
@@ -125,7 +125,8 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
             .inspect_err(|e| say.error(fmt!("journal cannot be loaded: {:?}; run fsck.calf", e)))?;
     }
     let after = read_super(&dev, bytes, say)?;
-    if after.geo != sup.geo {
+    // A growth may have been in the journal.
+    if sup.geo.grown(after.geo.blocks()) != Ok(after.geo) {
         say.error(fmt!(
             "superblock: another layout after the replay; run fsck.calf"
         ));
@@ -137,7 +138,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
     }
 
     let geo = sup.geo;
-    let dev = Dev::new(dev, geo.blocks());
+    let dev = Dev::new(dev, geo.blocks())?;
     let free = read_groups(&dev, &geo, say)?;
     let mut account = Account::default();
     account.free = free.iter().map(|&f| u64::from(f)).sum();
@@ -157,7 +158,6 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
     let parts = SbParts {
         journal,
         alloc,
-        geo,
         dev,
         name: Name::new(new.id().to_bytes()),
         opts: *opts,

@@ -35,13 +35,19 @@ const MOST_ATOMIC: u32 = 6;
 #[derive(Clone)]
 pub(crate) struct Dev {
     bdev: BlockDev,
-    blocks: u64,
+    blocks: Arc<Atomic<u64>>,
 }
 
 impl Dev {
     /// `blocks` is the size of the filesystem.
-    pub(crate) fn new(bdev: BlockDev, blocks: u64) -> Self {
-        Self { bdev, blocks }
+    pub(crate) fn new(bdev: BlockDev, blocks: u64) -> Result<Self> {
+        let blocks = Arc::new(Atomic::new(blocks), GFP_KERNEL)?;
+        Ok(Self { bdev, blocks })
+    }
+
+    /// The filesystem is about to have `blocks` blocks.
+    pub(crate) fn grow(&self, blocks: u64) {
+        self.blocks.store(blocks, Relaxed);
     }
 
     /// The block device.
@@ -50,7 +56,7 @@ impl Dev {
     }
 
     fn check(&self, block: BlockNr) -> Result {
-        if block.get() >= self.blocks {
+        if block.get() >= self.blocks.load(Relaxed) {
             pr_err!("block {block} is beyond the end of the filesystem\n");
             return Err(EFSCORRUPTED);
         }
@@ -122,7 +128,6 @@ pub(crate) struct Sb {
     completion_wq: Workqueue,
     journal: Journal,
     alloc: Arc<Allocator>,
-    geo: Geometry,
     dev: Dev,
     name: Name,
     opts: MountOpts,
@@ -188,8 +193,6 @@ pub(crate) struct SbParts {
     pub journal: Journal,
     /// Block allocator.
     pub alloc: Arc<Allocator>,
-    /// Trusted layout.
-    pub geo: Geometry,
     /// The device.
     pub dev: Dev,
     /// For messages.
@@ -214,7 +217,6 @@ impl Sb {
         let SbParts {
             journal,
             alloc,
-            geo,
             dev,
             name,
             opts,
@@ -227,7 +229,6 @@ impl Sb {
         pin_init!(Self {
             journal,
             alloc,
-            geo,
             dev,
             name,
             opts,
@@ -266,9 +267,9 @@ impl Sb {
         &self.alloc.space
     }
 
-    /// The layout.
+    /// The layout as it is now; it may grow.
     pub(crate) fn geo(&self) -> &Geometry {
-        &self.geo
+        self.alloc.geo()
     }
 
     /// The device.
@@ -317,12 +318,12 @@ impl Sb {
 
     /// Block size, bytes.
     pub(crate) fn block_size(&self) -> u64 {
-        self.geo.block_size()
+        self.geo().block_size()
     }
 
     /// log2 of the block size.
     pub(crate) fn block_shift(&self) -> u32 {
-        self.geo.block_size().trailing_zeros()
+        self.geo().block_size().trailing_zeros()
     }
 
     /// Secret key of the directory hash.
@@ -522,17 +523,17 @@ impl<'a> NodeReader<'a> {
             // Whoever may wait reports what is wrong.
             let bh = sb.dev.find(id.block).filter(|bh| bh.is_verified());
             return bh
-                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo.uuid()).is_ok())
+                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo().uuid()).is_ok())
                 .ok_or(EAGAIN);
         }
-        sb.geo
+        sb.geo()
             .check_block(id.block)
             .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
         let bh = sb.dev.read(id.block)?;
         let checked = if bh.is_verified() {
-            node::verify_identity(bh.data(), &id, sb.geo.uuid())
+            node::verify_identity(bh.data(), &id, sb.geo().uuid())
         } else {
-            node::verify(bh.data(), &id, sb.geo.uuid())
+            node::verify(bh.data(), &id, sb.geo().uuid())
         };
         if let Err(what) = checked {
             return Err(sb.corrupted(Place::Block(id.block), what));
@@ -546,11 +547,11 @@ impl NodeRead for NodeReader<'_> {
     type Error = Error;
 
     fn block_size(&self) -> usize {
-        self.sb.geo.block_size() as usize
+        self.sb.geo().block_size() as usize
     }
 
     fn uuid(&self) -> &[u8; 16] {
-        self.sb.geo.uuid()
+        self.sb.geo().uuid()
     }
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {

@@ -69,6 +69,15 @@ impl Space {
         a.pool = pool;
     }
 
+    /// The filesystem has `free` more blocks, of which `set_aside` are kept for the refcount tree;
+    /// the pool is `pool` now.
+    pub(crate) fn grown(&self, free: u64, set_aside: u64, pool: u64) {
+        let mut a = self.account.lock();
+        a.free += free;
+        a.set_aside += set_aside;
+        a.pool = pool;
+    }
+
     /// Promises `n` blocks. Errors: `ENOSPC`.
     pub(crate) fn reserve(&self, n: u64) -> Result {
         let mut a = self.account.lock();

@@ -46,6 +46,12 @@ impl BlockDev {
         self.size
     }
 
+    /// Size of the device in bytes.
+    pub fn bytes(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_bdev_nr_bytes(self.ptr) }
+    }
+
     /// Reads a block; see [`BufferHead::read`].
     pub fn read(&self, block: u64) -> Result<BufferHead> {
         // SAFETY: By the type invariant.

@@ -5,7 +5,7 @@
 use crate::fs::discard::{self, TrimRange};
 use crate::fs::fsmap::{self, Fsmap, FsmapHead};
 use crate::fs::sb::Sb;
-use crate::fs::{label, shutdown, Calf};
+use crate::fs::{grow, label, shutdown, Calf};
 use crate::kapi::capability;
 use crate::kapi::kiocb::File;
 use core::mem::size_of;
@@ -17,6 +17,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// `XFS_IOC_GOINGDOWN` and `EXT4_IOC_SHUTDOWN`.
 const GOINGDOWN: u32 = _IOR::<u32>(b'X' as u32, 125);
+/// `EXT4_IOC_RESIZE_FS`: the new number of blocks, 0 for as many as the device has.
+const RESIZE_FS: u32 = _IOW::<u64>(b'f' as u32, 16);
 /// `FS_IOC_GETFSLABEL` and `FS_IOC_SETFSLABEL`: a text with a NUL at the end.
 const FSLABEL_MAX: usize = 256;
 const GETFSLABEL: u32 = _IOR::<[u8; FSLABEL_MAX]>(0x94, 49);
@@ -50,6 +52,11 @@ pub(super) fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> 
             let text: [u8; FSLABEL_MAX] = read(arg)?;
             let len = text.iter().position(|&b| b == 0).ok_or(EINVAL)?;
             file.with_write(|| label::set(sb, text.get(..len).ok_or(EINVAL)?))?;
+        }
+        RESIZE_FS => {
+            admin()?;
+            let blocks = read(arg)?;
+            file.with_write(|| grow::grow(sb, blocks))?;
         }
         _ => return Err(ENOTTY),
     }

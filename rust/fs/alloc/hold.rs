@@ -15,8 +15,8 @@ impl Allocator {
     pub(crate) fn hold_free(&self, start: u64, end: u64, min: u64) -> Result<Option<Run>> {
         let mut at = start;
         while at < end {
-            let group = self.load(self.geo.group_of(BlockNr::new(at)))?;
-            let stop = end.min(group.start + u64::from(group.len));
+            let group = self.load(self.geo().group_of(BlockNr::new(at)))?;
+            let stop = end.min(group.start + u64::from(group.len.load(Relaxed)));
             if let Some(run) = self.hold_in(group, at, stop, min.max(1)) {
                 return Ok(Some(run));
             }
@@ -30,7 +30,7 @@ impl Allocator {
         let p = view.planes.as_mut()?;
         let mut from = (start - group.start) as usize;
         loop {
-            let whole = group.len as usize;
+            let whole = group.len.load(Relaxed) as usize;
             let (bit, len) = bitmap::find_zero_run(&p.busy, from, whole, min as usize)?;
             from = bit + len;
             let first = group.start + bit as u64;
@@ -76,8 +76,8 @@ impl Allocator {
     /// The next run at or after block `from` that waits for its discard; the caller discards it
     /// and calls [`Allocator::unhold`].
     pub(crate) fn next_discard(&self, from: u64) -> Option<Run> {
-        let first = self.geo.group_of(BlockNr::new(from));
-        for group in self.groups.get(first as usize..)? {
+        let first = self.geo().group_of(BlockNr::new(from));
+        for group in (first..self.geo().ngroups()).map_while(|g| self.group(g).ok()) {
             let bit = from.saturating_sub(group.start) as usize;
             let mut view = group.view.lock();
             let Some(p) = view.planes.as_mut() else {
@@ -98,7 +98,7 @@ impl Allocator {
     /// free or not. Returns its length and whether it is free. Blocks in an in-memory set are not
     /// (C13). May sleep for I/O.
     pub(crate) fn run_at(&self, from: u64, end: u64) -> Result<(u64, bool)> {
-        let group = self.load(self.geo.group_of(BlockNr::new(from)))?;
+        let group = self.load(self.geo().group_of(BlockNr::new(from)))?;
         let bit = from.saturating_sub(group.start) as usize;
         let view = group.view.lock();
         let busy = view.planes.as_ref().map_or(&[][..], |p| &p.busy);
@@ -108,7 +108,8 @@ impl Allocator {
         } else {
             bitmap::first_zero(busy, bit)
         };
-        let stop = next.map_or(group.len, |n| (n as u32).min(group.len));
+        let end_of_group = group.len.load(Relaxed);
+        let stop = next.map_or(end_of_group, |n| (n as u32).min(end_of_group));
         let len = (group.start + u64::from(stop))
             .min(end)
             .saturating_sub(from);

@@ -223,3 +223,58 @@ fn no_value_makes_the_verifier_panic() {
         }
     }
 }
+
+#[test]
+fn growing_keeps_the_layout() {
+    for (log, blocks) in [(10, 5000), (10, 20_000), (12, 12_288), (12, 100_000)] {
+        let (layout, geo) = plan(log, blocks).unwrap();
+        assert!(geo.desc_blocks() * (1 << log) / 32 > 10 * geo.ngroups());
+        assert_eq!(geo.grown(geo.blocks()), Ok(geo));
+        assert!(geo.grown(geo.blocks() - 1).is_err());
+        let group = geo.group_blocks();
+        for more in [
+            1,
+            63,
+            64,
+            1000,
+            group - 1,
+            group,
+            group + 63,
+            7 * group + 65,
+        ] {
+            let new = geo.grown(geo.blocks() + more).unwrap();
+            assert!(new.blocks() <= geo.blocks() + more);
+            assert!(new.blocks() + 64 > geo.blocks() + more);
+            assert_eq!(new.journal_start(), geo.journal_start());
+            assert_eq!(new.backup_block().is_some(), new.ngroups() > 1);
+            for g in 0..geo.ngroups() {
+                assert_eq!(new.bitmap_block(g), geo.bitmap_block(g));
+                assert_eq!(new.desc_location(g), geo.desc_location(g));
+            }
+            // A new group is what mkfs would make of it.
+            let last = new.ngroups() - 1;
+            let mut raw = RawSuperBlock::new(&layout, [8; 16], 77);
+            raw.set_grown(&new);
+            let sb = SuperBlock::parse(raw.as_bytes(), new.blocks() << log).unwrap();
+            assert_eq!(sb.geo, new);
+            if last >= geo.ngroups() {
+                let (mut bitmap, mut descs) = (vec![7; 1 << log], vec![7; 1 << log]);
+                let (_, off) = new.desc_location(last);
+                let free = group::init_group(&mut bitmap, &mut descs, off, &new, last).unwrap();
+                assert_eq!(
+                    u64::from(free),
+                    new.group_range(last).1 - new.head(last),
+                    "free blocks of group {last}"
+                );
+                assert_eq!(
+                    group::verify_bitmap(&descs, off, &bitmap, &new, last),
+                    Ok(())
+                );
+            }
+        }
+        // Not beyond the room for descriptors.
+        let most = geo.desc_blocks() * (1 << log) / 32 * group;
+        assert!(geo.grown(most).is_ok());
+        assert!(geo.grown(most + 64).is_err());
+    }
+}
