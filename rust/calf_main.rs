@@ -13,6 +13,28 @@ use crate::kapi::debugfs::DebugRoot;
 use crate::kapi::registration::Registration;
 use kernel::prelude::*;
 
+/// Is a bug switched on for this mount? Never in builds without the laboratory.
+#[cfg(calf_lab)]
+macro_rules! bug {
+    ($sb:expr, $switch:ident) => {
+        $sb.opts().bugs.has(crate::lab::Switch::$switch)
+    };
+}
+#[cfg(not(calf_lab))]
+macro_rules! bug {
+    ($sb:expr, $switch:ident) => {
+        false
+    };
+}
+
+/// A place where a test can hold the task, in builds with the laboratory.
+macro_rules! gate {
+    ($inode:expr, $gate:ident) => {
+        #[cfg(calf_lab)]
+        crate::lab::gates::pass($inode, crate::lab::Gate::$gate);
+    };
+}
+
 // The tools use what the module does not.
 #[allow(dead_code, unused_imports)]
 #[deny(unsafe_code)]

@@ -3,10 +3,15 @@
 //! The laboratory: switches that bring back one historical bug each.
 //!
 //! Only in builds with `CALF_LAB=1`. A switch is a mount option, `-o bug=NAME`; the code that it
-//! changes asks [`BugSet::has`] at a place marked `cfg(calf_lab)`, and what it does instead stands
-//! in this folder.
+//! changes asks `bug!(sb, Name)`, which is `false` in other builds, or stands at a place marked
+//! `cfg(calf_lab)`; what it does instead stands in this folder. `gate!(inode, Name)` is a place where
+//! a test can hold a task.
 
+pub(crate) mod gates;
+pub(crate) mod release;
 pub(crate) mod switches;
 pub(crate) mod unshare;
+pub(crate) mod writeback;
 
-pub(crate) use switches::BugSet;
+pub(crate) use gates::Gate;
+pub(crate) use switches::{BugSet, Switch};

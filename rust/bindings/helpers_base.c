@@ -224,6 +224,13 @@ void calf_invalidate_unlock(struct inode *inode)
 	filemap_invalidate_unlock(inode->i_mapping);
 }
 
+#ifdef CALF_LAB
+bool calf_invalidate_trylock(struct inode *inode)
+{
+	return down_write_trylock(&inode->i_mapping->invalidate_lock);
+}
+#endif
+
 void calf_invalidate_lock_shared(struct inode *inode)
 {
 	filemap_invalidate_lock_shared(inode->i_mapping);

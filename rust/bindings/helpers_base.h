@@ -56,6 +56,9 @@ bool calf_inode_trylock(struct inode *inode);
 bool calf_inode_trylock_shared(struct inode *inode);
 bool calf_inode_is_locked(struct inode *inode);
 void calf_invalidate_lock(struct inode *inode);
+#ifdef CALF_LAB
+bool calf_invalidate_trylock(struct inode *inode);
+#endif
 void calf_invalidate_unlock(struct inode *inode);
 void calf_invalidate_lock_shared(struct inode *inode);
 void calf_invalidate_unlock_shared(struct inode *inode);

@@ -74,6 +74,7 @@ impl IomapOps for Unshare {
         let sb = inode.sb().data();
         sb.check_shutdown()?;
         let (at, end) = map::blocks(sb, req.pos, req.end());
+        gate!(inode, UnshareBegin);
         sb.retry_enospc(|| {
             let mut ext = inode.data().ext.write();
             let map = begin_locked(sb, inode, &mut ext, at, end)?;

@@ -49,8 +49,8 @@ fn begin_locked(
     let sb = reader.sb();
     let source = |s| -> Result<Source> {
         Ok(match s {
-            Some(e) => Source::Mapped(map::run(sb, e)?),
-            None => Source::None,
+            Some(e) if !bug!(sb, NoSrcmap) => Source::Mapped(map::run(sb, e)?),
+            _ => Source::None,
         })
     };
     Ok(match map::place_by(reader, inode, ext, at, end)? {
@@ -120,6 +120,13 @@ impl IomapOps for Fault {
         let (at, end) = map::blocks(sb, req.pos, req.end());
         sb.retry_enospc(|| {
             let mut ext = inode.data().ext.write();
+            if bug!(sb, MkwriteNoReserve) {
+                let map = WriteMap::Staged {
+                    to: Reservation::Found(map::span(sb, at, end)?),
+                    source: Source::None,
+                };
+                return Ok(Answer::new(map, inode.data().cookie()));
+            }
             reserve::reserve_all(sb, inode, &mut ext, at, end)?;
             let map = begin_locked(sb.reader(), inode, &mut ext, at, end)?;
             Ok(Answer::new(map, inode.data().cookie()))
@@ -132,7 +139,8 @@ impl IomapWriteOps for Valid {
     type Fs = Calf;
 
     fn iomap_valid(inode: &Inode, cookie: u64) -> bool {
-        let valid = inode.data().cookie() == cookie;
+        gate!(inode, IomapValid);
+        let valid = inode.data().cookie() == cookie || bug!(inode.sb().data(), NoIomapValid);
         if !valid {
             inode.sb().data().counters().stale_hits.inc();
         }
@@ -153,6 +161,10 @@ pub(crate) fn release_unwritten(inode: &Inode, done: &Done<'_>) -> Result {
     let Some((start, end)) = done.unwritten_blocks(inode) else {
         return Ok(());
     };
+    #[cfg(calf_lab)]
+    if crate::lab::release::instead(inode, done, start, end) {
+        return Ok(());
+    }
     if done.flags.has(Flags::ZERO) || done.flags.has(Flags::UNSHARE) {
         let held = InvalidateHeld::by_caller(inode)?;
         delalloc_release::<Calf, Release>(&held, done, start, end);
@@ -164,10 +176,11 @@ pub(crate) fn release_unwritten(inode: &Inode, done: &Done<'_>) -> Result {
 }
 
 /// Removes reservations.
-struct Release;
+pub(crate) struct Release;
 
 impl Punch<Calf> for Release {
     fn punch(inode: &Inode, start: u64, len: u64) {
+        gate!(inode, Punch);
         let sb = inode.sb().data();
         let (first, end) = map::blocks(sb, start, start.saturating_add(len));
         reserve::release_reserved(inode, first, end);

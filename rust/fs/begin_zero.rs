@@ -70,7 +70,7 @@ fn begin_locked(
             };
             let e = map::clip(e, at, at.saturating_add(run));
             let source = map::run(sb, e)?;
-            if !shared {
+            if !shared || bug!(sb, ZeroInplaceShared) {
                 return Ok(ZeroMap::InPlace(source));
             }
             Ok(ZeroMap::StagedOver {
@@ -80,6 +80,9 @@ fn begin_locked(
         }
         // C4: all fresh data is staged over a hole. Only its dirty (or under writeback) folios
         // need zeroing; without any, the blocks read as zeros already.
+        (Old::Hole { .. } | Old::Unwritten(_), Some(_)) if bug!(sb, ZeroHoleIgnoresCow) => {
+            Ok(ZeroMap::Hole(map::span(sb, at, to)?))
+        }
         (Old::Hole { .. } | Old::Unwritten(_), Some(_)) => {
             let (to, batch) = dirty(sb, iter, at, to)?;
             let span = map::span(sb, at, to)?;

@@ -39,6 +39,8 @@ impl fmt::Debug for Report {
 
 /// The directory of one mount.
 pub(crate) struct DebugDir {
+    #[cfg(calf_lab)]
+    gates: crate::lab::gates::GateDir,
     _counters: Option<Pin<KBox<File<Report>>>>,
     // Removed from debugfs when dropped, after the file in it.
     _dir: Option<Dir>,
@@ -46,7 +48,7 @@ pub(crate) struct DebugDir {
 
 impl DebugDir {
     /// Makes the directory of device `id`.
-    pub(crate) fn new(id: &CStr, alloc: &Arc<Allocator>, counters: &Arc<Counters>) -> Self {
+    pub(crate) fn new(id: &CStr, alloc: &Arc<Allocator>, counters: &Arc<Counters>) -> Result<Self> {
         let dir = subdir(id);
         let report = Report {
             alloc: alloc.clone(),
@@ -55,9 +57,17 @@ impl DebugDir {
         let file = dir
             .as_ref()
             .and_then(|d| KBox::pin_init(d.read_only_file(c"counters", report), GFP_KERNEL).ok());
-        Self {
+        Ok(Self {
+            #[cfg(calf_lab)]
+            gates: crate::lab::gates::GateDir::new(dir.as_ref())?,
             _counters: file,
             _dir: dir,
-        }
+        })
+    }
+
+    /// The gates of the mount.
+    #[cfg(calf_lab)]
+    pub(crate) fn gates(&self) -> &crate::lab::gates::Gates {
+        self.gates.gates()
     }
 }

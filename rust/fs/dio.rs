@@ -319,6 +319,7 @@ impl DioOps for End {
         if !done.staged && !done.unwritten && end <= inode.size() {
             return Ok(());
         }
+        gate!(inode, DioEndIo);
         let _nofs = NofsScope::enter();
         let sb = inode.sb().data();
         let result = done.status.and_then(|()| sb.check_shutdown());

@@ -154,7 +154,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
     journal.set_callback(Discarder::new(new.id(), &alloc)?);
 
     let counters = Arc::new(Counters::default(), GFP_KERNEL)?;
-    let debug = DebugDir::new(new.id(), &alloc, &counters);
+    let debug = DebugDir::new(new.id(), &alloc, &counters)?;
     let parts = SbParts {
         journal,
         alloc,

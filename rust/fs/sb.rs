@@ -341,6 +341,12 @@ impl Sb {
         &self.counters
     }
 
+    /// The mount's directory in debugfs.
+    #[cfg(calf_lab)]
+    pub(crate) fn debug(&self) -> &DebugDir {
+        &self.debug
+    }
+
     /// Is the filesystem mounted for writing, and not marked clean?
     pub(crate) fn is_writable(&self) -> bool {
         self.writable.load(Relaxed)

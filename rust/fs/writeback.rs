@@ -49,6 +49,7 @@ impl WritebackOps for Writeback {
             false => map_range(ctx, inode, pos, len)?,
         };
         let added = ctx.add_to_ioend(folio, pos, end_pos, len);
+        gate!(inode, WbBetween);
         if let Some(run) = pinned {
             // Pinned is exactly what the I/O covers.
             let done = added.as_ref().map_or(0, |n| {
@@ -95,11 +96,15 @@ fn cached(ctx: &WritebackCtx<'_, Calf>, inode: &Inode, pos: u64) -> bool {
     let Some((map, cookie)) = ctx.cached() else {
         return false;
     };
+    if bug!(inode.sb().data(), WbNoRevalidate) && matches!(map, WritebackMap::InPlace(_)) {
+        return true;
+    }
     let span: Span = match map {
         WritebackMap::InPlace(run) | WritebackMap::Unwritten(run) => run.span(),
         WritebackMap::Hole(_) | WritebackMap::Staged(_) => return false,
     };
-    (span.start()..span.end()).contains(&pos) && cookie == inode.data().cookie()
+    let covers = pos < span.end() || bug!(inode.sb().data(), WbMapEndBeforePos);
+    span.start() <= pos && covers && cookie == inode.data().cookie()
 }
 
 /// Sets the mapping of `pos`. For claimed blocks returns those that were pinned for the range.
@@ -111,6 +116,11 @@ fn map_range(
 ) -> Result<Option<Blocks>> {
     let sb = inode.sb().data();
     let (at, end) = map::blocks(sb, pos, pos.saturating_add(u64::from(len)));
+    #[cfg(calf_lab)]
+    if let Err(e) = crate::lab::writeback::before_lookup(sb, inode, at) {
+        ctx.clear_map();
+        return Err(e);
+    }
     let mut ext = inode.data().ext.write();
     let map = match decide(sb, inode, &mut ext, at, end) {
         Ok(map) => map,
@@ -150,6 +160,10 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
             // Nobody made space certain for this block (C6): now, or the write has failed. Shared
             // blocks are never written in place.
             sb.counters().unreserved_writeback.inc();
+            #[cfg(calf_lab)]
+            if let Some(map) = crate::lab::writeback::unreserved(sb, at, to.min(end), source)? {
+                return Ok(map);
+            }
             let to = to.min(end);
             match reserve::reserve_range(sb, inode, ext, at, to) {
                 Ok(_) => {}

@@ -319,6 +319,14 @@ impl<T: FileSystem> Inode<T> {
         InvalidateLock(self, NotThreadSafe)
     }
 
+    /// Takes the mapping's `invalidate_lock` exclusively unless that would wait.
+    #[cfg(calf_lab)]
+    pub fn try_invalidate_lock(&self) -> Option<InvalidateLock<'_, T>> {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::calf_invalidate_trylock(self.as_ptr()) }
+            .then(|| InvalidateLock(self, NotThreadSafe))
+    }
+
     /// Takes the mapping's `invalidate_lock` shared.
     pub fn invalidate_lock_shared(&self) -> InvalidateLockShared<'_, T> {
         // SAFETY: The inode is valid.

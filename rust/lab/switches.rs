@@ -7,8 +7,6 @@ macro_rules! switches {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $contract:literal;)*) => {
         /// A bug that can be brought back.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        // The names are those of the operations; the first switches are all of one.
-        #[allow(clippy::enum_variant_names)]
         pub(crate) enum Switch {
             $($(#[$doc])* $variant,)*
         }
@@ -43,6 +41,34 @@ switches! {
     UnshareSrcmapNulladdr = "unshare_srcmap_nulladdr", "C-SHARED-SRC";
     /// Unshare of a hole: reserved and shared without a source, the mapping of 2021.
     UnshareHoleReserve = "unshare_hole_reserve", "C-UNSHARE-HOLE-NORESV";
+    /// Writeback asks again with what it remembers of the first lookup.
+    WbRetryStale = "wb_retry_stale", "C-WB-RELOOKUP";
+    /// Nobody asks whether a mapping still holds.
+    NoIomapValid = "no_iomap_valid", "C-VALID";
+    /// The reservation of a stale mapping is left for the next begin.
+    EndSkipPunchIfStale = "end_skip_punch_if_stale", "C-STALE-END";
+    /// End drops page cache that others made dirty.
+    EndTruncatesCache = "end_truncates_cache", "C-NEW-OWNER";
+    /// Reservations are punched without `invalidate_lock`.
+    PunchNolock = "punch_nolock", "C-PUNCH-LOCK";
+    /// The same in the form before 6.2: page cache truncated, then punched.
+    PunchNolockLegacy = "punch_nolock_legacy", "C-PUNCH-LOCK";
+    /// `invalidate_lock` is taken again by who holds it.
+    PunchRelock = "punch_relock", "C-PUNCH-LOCK";
+    /// What a partial write of a shared block must keep is not told.
+    NoSrcmap = "no_srcmap", "C-SRC-RMW";
+    /// A write fault reserves nothing.
+    MkwriteNoReserve = "mkwrite_no_reserve", "C-MKWRITE-RESV";
+    /// Writeback goes on with the mapping of the previous folio, whatever has changed.
+    WbNoRevalidate = "wb_no_revalidate", "C-WB-REVALIDATE";
+    /// Writeback takes a mapping that ends before the folio.
+    WbMapEndBeforePos = "wb_map_end_before_pos", "C-WB-COVER";
+    /// Zeroing skips staged data over a hole.
+    ZeroHoleIgnoresCow = "zero_hole_ignores_cow", "C-ZERO-HOLE-DIRTY";
+    /// Zeroing writes shared blocks in place.
+    ZeroInplaceShared = "zero_inplace_shared", "C-ZERO-FLAGS";
+    /// After a short write over shared blocks nothing is taken back.
+    PunchWrongFork = "punch_wrong_fork", "C-PUNCH-FORK";
 }
 
 /// The switches that are on for a mount. Fixed at mount (C12).

@@ -15,6 +15,14 @@ use crate::kapi::iomap::lab::{DELALLOC, MAPPED, NEW, NULL_ADDR, SHARED};
 use crate::kapi::iomap::{LabMap, LabSide};
 use kernel::prelude::*;
 
+/// The variants.
+const SWITCHES: [Switch; 4] = [
+    Switch::UnshareSrcmapAliasNew,
+    Switch::UnshareSrcmapAlias,
+    Switch::UnshareSrcmapNulladdr,
+    Switch::UnshareHoleReserve,
+];
+
 /// The wrong answer for block `at` of a hole that ends at `end`, if a switch asks for one.
 /// The extent lock is held exclusively.
 pub(crate) fn hole(
@@ -25,7 +33,7 @@ pub(crate) fn hole(
     end: u64,
 ) -> Result<Option<LabMap>> {
     let bugs = sb.opts().bugs;
-    let Some(switch) = Switch::ALL.iter().copied().find(|s| bugs.has(*s)) else {
+    let Some(switch) = SWITCHES.into_iter().find(|s| bugs.has(*s)) else {
         return Ok(None);
     };
     let span = map::span(sb, at, end)?;
@@ -45,10 +53,10 @@ pub(crate) fn hole(
     };
     let dst = side(DELALLOC, SHARED | new, NULL_ADDR);
     let src = match switch {
-        Switch::UnshareHoleReserve => None,
         Switch::UnshareSrcmapNulladdr => Some(side(MAPPED, 0, NULL_ADDR)),
         Switch::UnshareSrcmapAlias => Some(side(MAPPED, 0, own_address(sb, inode, ext, at)?)),
         Switch::UnshareSrcmapAliasNew => Some(side(MAPPED, NEW, own_address(sb, inode, ext, at)?)),
+        _ => None,
     };
     Ok(Some(LabMap { dst, src }))
 }

@@ -127,6 +127,20 @@ impl Done<'_> {
         unsafe { (*self.iomap).private.cast::<Ticket>().as_ref() }
     }
 
+    /// Was it found stale (`IOMAP_F_STALE`)?
+    #[cfg(calf_lab)]
+    pub fn is_stale(&self) -> bool {
+        // SAFETY: Valid while iomap_end runs.
+        u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_STALE != 0
+    }
+
+    /// Is it staging space over shared blocks (`IOMAP_F_SHARED`)?
+    #[cfg(calf_lab)]
+    pub fn is_shared(&self) -> bool {
+        // SAFETY: Valid while iomap_end runs.
+        u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_SHARED != 0
+    }
+
     /// The part of the range that was not written, in whole blocks: `[start, end)`; none if all
     /// was (C-PUNCH-RANGE).
     pub fn unwritten_blocks<F: FileSystem>(&self, inode: &Inode<F>) -> Option<(u64, u64)> {
@@ -340,6 +354,12 @@ impl<'a, F: FileSystem> InvalidateHeld<'a, F> {
             return Err(EIO);
         }
         Ok(Self(inode))
+    }
+
+    /// No evidence at all, to show what happens without the lock.
+    #[cfg(calf_lab)]
+    pub fn by_nobody(inode: &'a Inode<F>) -> Self {
+        Self(inode)
     }
 
     /// The inode.

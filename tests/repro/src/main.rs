@@ -5,12 +5,27 @@
 //! Output is KTAP, one result for each reproducer and position of the switch, then a table for
 //! people and one `CALF-REPRO` line for each reproducer for programs.
 
+mod case;
+mod end_skip_punch_if_stale;
+mod end_truncates_cache;
 mod frame;
+mod mkwrite_no_reserve;
+mod no_iomap_valid;
+mod no_srcmap;
+mod punch_nolock;
+mod punch_relock;
+mod punch_wrong_fork;
+mod short_write;
 mod unshare;
 mod unshare_hole_reserve;
 mod unshare_srcmap_alias;
 mod unshare_srcmap_alias_new;
 mod unshare_srcmap_nulladdr;
+mod wb_map_end_before_pos;
+mod wb_no_revalidate;
+mod wb_retry_stale;
+mod zero_hole_ignores_cow;
+mod zero_inplace_shared;
 
 use calf_vmlib::error::Context;
 use calf_vmlib::{fs, ktap, observe, Env, Fail, Result};
@@ -27,6 +42,20 @@ const ALL: &[&dyn AnyReproducer] = &[
     &unshare_srcmap_alias::UnshareSrcmapAlias,
     &unshare_srcmap_nulladdr::UnshareSrcmapNulladdr,
     &unshare_hole_reserve::UnshareHoleReserve,
+    &wb_retry_stale::CASE,
+    &no_iomap_valid::CASE,
+    &end_skip_punch_if_stale::CASE,
+    &end_truncates_cache::CASE,
+    &punch_nolock::CASE,
+    &punch_nolock::LEGACY,
+    &punch_relock::CASE,
+    &no_srcmap::CASE,
+    &mkwrite_no_reserve::CASE,
+    &wb_no_revalidate::CASE,
+    &wb_map_end_before_pos::CASE,
+    &zero_hole_ignores_cow::CASE,
+    &zero_inplace_shared::CASE,
+    &punch_wrong_fork::CASE,
 ];
 
 #[derive(Parser)]

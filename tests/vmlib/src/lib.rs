@@ -6,6 +6,7 @@
 //! * [`env`]: where the disks, the mount point, the module and the tools are;
 //! * [`fs`]: format, mount, unmount, check;
 //! * [`file`]: patterns, holes, extents, clones of one file;
+//! * [`gate`]: holds a task at a place in the filesystem (laboratory builds);
 //! * [`observe`]: kernel messages, tracepoints, calf's counters;
 //! * [`user`]: being somebody else than root;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
@@ -14,6 +15,7 @@ pub mod env;
 pub mod error;
 pub mod file;
 pub mod fs;
+pub mod gate;
 pub mod ktap;
 pub mod observe;
 pub mod rng;

@@ -295,6 +295,26 @@ pub fn dedupe(src: &File, src_off: u64, len: u64, dst: &File, dst_off: u64) -> R
     }
 }
 
+/// `sync_file_range` with all three flags: writes the pages of the range and waits for them; no
+/// metadata, no flush.
+pub fn sync_range(file: &File, off: u64, len: u64) -> Result<()> {
+    // SAFETY: no memory is passed.
+    let r = unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            off as libc::off64_t,
+            len as libc::off64_t,
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                | libc::SYNC_FILE_RANGE_WRITE
+                | libc::SYNC_FILE_RANGE_WAIT_AFTER,
+        )
+    };
+    if r < 0 {
+        return Err(last());
+    }
+    Ok(())
+}
+
 /// A shared, writable map of a range of a file. Access is by copies, so that a partner that
 /// changes the file at the same time is no problem for the language.
 pub struct Map {
