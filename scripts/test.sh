@@ -68,6 +68,12 @@ clippy_module() {
 	make modules KDIR="$KDIR" MO="build/$KRELEASE-clippy" CLIPPY=1 W=e CALF_LAB=1 -j"$CALF_JOBS"
 }
 
+# The check of the release module must be able to fail.
+lab_is_told_apart() {
+	! scripts/check-layers.sh "$(module_path lab)" >"$LOG/lab-layers" || return 1
+	grep -F 'a release module carries laboratory names' "$LOG/lab-layers"
+}
+
 cd "$CALF_ROOT"
 if [ -z "${T:-}" ]; then
 	"$CALF_ROOT/scripts/deps.sh" || exit 2
@@ -85,6 +91,7 @@ fi
 prepare release lab
 if [ -z "${T:-}" ]; then
 	step "layers of the release module" scripts/check-layers.sh "$(module_path release)"
+	step "layers: a lab module is told apart" lab_is_told_apart
 	step "clippy on the module" clippy_module
 	vm_command runner
 	step "runner" scripts/test-runner.sh "$LOG/runner" "${VM[@]}"
