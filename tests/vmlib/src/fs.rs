@@ -3,7 +3,7 @@
 //! Format, mount, unmount, check; load and unload the module.
 
 use crate::error::{Context, Fail};
-use crate::{ensure, ktap, Env, Result};
+use crate::{ensure, ensure_eq, ktap, observe, Env, Result};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs::File;
@@ -170,6 +170,17 @@ impl Mounted {
         Ok(())
     }
 
+    /// Fails unless nothing is under way once nobody writes: no claim, no pin. A module without
+    /// counters passes.
+    pub fn check_idle(&self) -> Result {
+        self.sync()?;
+        let all = observe::counters(&self.bdev());
+        for name in ["claimed", "pinned"] {
+            ensure_eq!(*all.get(name).unwrap_or(&0), 0, "blocks {name} at rest");
+        }
+        Ok(())
+    }
+
     /// Unmounts. The device is then free for others.
     pub fn umount(&mut self) -> Result {
         if self.up {
@@ -264,6 +275,15 @@ pub fn with_fs(
 pub fn each_block_size(env: &Env, f: impl Fn(&mut Mounted) -> Result) -> Result {
     for bs in ["4096", "1024"] {
         with_fs(env, &["-b", bs], "", &f).ctx(format!("block size {bs}"))?;
+    }
+    Ok(())
+}
+
+/// [`with_fs`] with two block sizes, and once with everything out of place; `f` hears whether it is.
+pub fn each_way(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
+    for (bs, opts) in [("4096", ""), ("1024", ""), ("4096", "always_cow")] {
+        with_fs(env, &["-b", bs], opts, |m| f(m, !opts.is_empty()))
+            .ctx(format!("block size {bs} {opts}"))?;
     }
     Ok(())
 }

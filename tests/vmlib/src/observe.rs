@@ -3,7 +3,7 @@
 //! What a test can see of the kernel: messages, tracepoints, calf's own counters.
 
 use crate::error::Context;
-use crate::Result;
+use crate::{ensure, Env, Result};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -157,3 +157,10 @@ pub fn taint() -> u64 {
 pub const TAINT_WARN: u64 = 1 << 9;
 /// Taint bit of an oops.
 pub const TAINT_DIE: u64 = 1 << 7;
+
+/// A test case: the kernel has neither warned nor died since it was booted.
+pub fn no_kernel_warning(_: &Env) -> Result {
+    let bad = taint() & (TAINT_WARN | TAINT_DIE);
+    ensure!(bad == 0, "the kernel is tainted: {bad:#x}");
+    Ok(())
+}

@@ -7,7 +7,7 @@ use calf_vmlib::file::{
     check_direct, check_pattern, clone_file, extents, fallocate, open, open_direct, patterned,
     punch, read_at, unshare, write_direct,
 };
-use calf_vmlib::fs::{drop_caches, fsck, mkfs, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, each_way, fsck, mkfs, Mounted};
 use calf_vmlib::observe;
 use calf_vmlib::sys::{
     atomic_limits, shutdown, write_flags, write_into_the_void_flags, Aligned, RWF_ATOMIC,
@@ -19,16 +19,12 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::process::ExitCode;
 
-/// Each case runs with two block sizes, and with everything out of place.
+/// [`each_way`], with the limits of atomic writes.
 fn each(env: &Env, f: impl Fn(&mut Mounted, &Limits, bool) -> Result) -> Result {
-    for (bs, opts) in [("4096", ""), ("1024", ""), ("4096", "always_cow")] {
-        with_fs(env, &["-b", bs], opts, |m| {
-            let limits = Limits::of(m)?;
-            f(m, &limits, !opts.is_empty())
-        })
-        .ctx(format!("block size {bs} {opts}"))?;
-    }
-    Ok(())
+    each_way(env, |m, cow| {
+        let limits = Limits::of(m)?;
+        f(m, &limits, cow)
+    })
 }
 
 struct Limits {
@@ -49,15 +45,6 @@ impl Limits {
     fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
         (0..).map(|i| self.min << i).take_while(|n| *n <= self.max)
     }
-}
-
-fn check_idle(m: &Mounted) -> Result {
-    m.sync()?;
-    let all = observe::counters(&m.bdev());
-    for name in ["claimed", "pinned"] {
-        ensure_eq!(*all.get(name).unwrap_or(&0), 0, "blocks {name} at rest");
-    }
-    Ok(())
 }
 
 fn atomic(f: &File, seed: u64, off: u64, len: u64) -> std::result::Result<usize, Errno> {
@@ -95,7 +82,7 @@ fn limits_and_refusals(env: &Env) -> Result {
         let two = rustix::io::pwritev2(&f, &[IoSlice::new(a), IoSlice::new(b)], 0, flags);
         ensure_errno!(two, Errno::INVAL, "two pieces");
         check_direct(&f, 1, 0, 4 * l.max as usize)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 
@@ -146,7 +133,7 @@ fn over_everything(env: &Env) -> Result {
                 "{shape}"
             );
         }
-        check_idle(m)
+        m.check_idle()
     })
 }
 
@@ -176,7 +163,7 @@ fn nothing_after_an_error(env: &Env) -> Result {
             "bytes"
         );
         check_direct(&f, 3, 0, l.max as usize)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 

@@ -6,7 +6,7 @@
 use calf_vmlib::file::{
     check_pattern, check_zero, clone_file, fallocate, open, patterned, read_at, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::observe;
 use calf_vmlib::sys::{read_flags, write_flags, Map, RWF_DONTCACHE, RWF_NOWAIT};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
@@ -17,17 +17,9 @@ use std::process::ExitCode;
 
 const MIB: u64 = 1 << 20;
 
-fn each(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
-    for (bs, opts) in [("4096", ""), ("1024", ""), ("4096", "always_cow")] {
-        with_fs(env, &["-b", bs], opts, |m| f(m, !opts.is_empty()))
-            .ctx(format!("block size {bs} {opts}"))?;
-    }
-    Ok(())
-}
-
 /// What is in memory is written without waiting; what is not, not at all.
 fn without_waiting(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let path = m.path("f");
         let f = open(&path)?;
         write_pattern(&f, 1, 0, 256 * 1024)?;
@@ -63,7 +55,7 @@ fn without_waiting(env: &Env) -> Result {
 
 /// `RWF_DONTCACHE`: what was written or read is not in the page cache afterwards.
 fn not_to_stay(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let f = open(&m.path("f"))?;
         for (off, what) in [(0, "fresh"), (0, "again"), (MIB, "appended")] {
             let data = patterned(4, off, MIB as usize);
@@ -99,7 +91,7 @@ fn not_to_stay(env: &Env) -> Result {
 
 /// A store past EOF in the last page is not file data, however the file grows over it.
 fn stores_past_eof(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         for old in ["hole", "data", "preallocated", "shared"] {
             if cow && old == "preallocated" {
                 continue;

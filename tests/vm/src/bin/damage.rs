@@ -5,6 +5,7 @@
 
 use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
+use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
 use rustix::io::Errno;
@@ -181,14 +182,6 @@ fn unrepaired(env: &Env) -> Result {
         }
         m.umount()
     })
-}
-
-fn no_kernel_warning(_: &Env) -> Result {
-    let bad = observe::taint() & (observe::TAINT_WARN | observe::TAINT_DIE);
-    if bad != 0 {
-        return Err(Fail::new(format!("the kernel is tainted: {bad:#x}")));
-    }
-    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use calf_vmlib::file::{
     check_pattern, check_zero, clone_file, compare, extent_bytes, extents, fallocate, open,
     open_direct, patterned, punch, read_at, unshare, write_direct, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{Aio, Aligned, Dir, Map, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
@@ -21,29 +21,8 @@ use std::process::ExitCode;
 
 const MIB: u64 = 1 << 20;
 
-/// Each case runs with two block sizes, and with everything out of place.
-fn each(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
-    for (bs, opts) in [("4096", ""), ("1024", ""), ("4096", "always_cow")] {
-        with_fs(env, &["-b", bs], opts, |m| f(m, !opts.is_empty()))
-            .ctx(format!("block size {bs} {opts}"))?;
-    }
-    Ok(())
-}
-
-/// Nothing may be under way once nobody writes: no claim, no pin.
-fn check_idle(m: &Mounted) -> Result {
-    m.sync()?;
-    let all = observe::counters(&m.bdev());
-    for name in ["claimed", "pinned"] {
-        if let Some(n) = all.get(name) {
-            ensure_eq!(*n, 0, "blocks {name} at rest");
-        }
-    }
-    Ok(())
-}
-
 fn parts_of_blocks(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         let f = open_direct(&m.path("f"))?;
         write_direct(&f, 1, 0, 65536)?;
         let before = extents(&f)?;
@@ -88,12 +67,12 @@ fn parts_of_blocks(env: &Env) -> Result {
             look(&open(&m.path("g"))?, 6)?;
             drop_caches()?;
         }
-        check_idle(m)
+        m.check_idle()
     })
 }
 
 fn requests_that_must_not_wait(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         let f = open_direct(&m.path("f"))?;
         write_direct(&f, 1, 0, 65536)?;
         f.set_len(MIB)?;
@@ -127,7 +106,7 @@ fn requests_that_must_not_wait(env: &Env) -> Result {
 }
 
 fn append_and_sync(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let path = m.path("log");
         let mut f = OpenOptions::new()
             .append(true)
@@ -150,13 +129,13 @@ fn append_and_sync(env: &Env) -> Result {
         check_pattern(&f, 7, 0, len + 100)?;
         check_zero(&f, len + 100, 8192 - 100)?;
         check_pattern(&f, 7, len + 8192, 4096)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 
 /// Requests for the same blocks at the same time: each block is of one of them.
 fn overlapping_requests(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         const LEN: u64 = 16 * 65536;
         let src = open_direct(&m.path("src"))?;
         write_direct(&src, 1, 0, LEN as usize)?;
@@ -207,7 +186,7 @@ fn overlapping_requests(env: &Env) -> Result {
             let cold = read_at(&open(&m.path("f"))?, 0, LEN as usize)?;
             compare("cold and warm", &cold, &warm)?;
             check_pattern(&open(&m.path("src"))?, 1, 0, LEN)?;
-            check_idle(m)?;
+            m.check_idle()?;
         }
         Ok(())
     })
@@ -216,7 +195,7 @@ fn overlapping_requests(env: &Env) -> Result {
 /// Direct and buffered writers, maps, clones, punches, preallocation and unsharing at the same
 /// time. Every 512 bytes must be of one writer; the module's counters and fsck judge the rest.
 fn everything_at_once(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         const LEN: u64 = 512 * 1024;
         let path = m.path("f");
         let other = m.path("g");
@@ -277,14 +256,14 @@ fn everything_at_once(env: &Env) -> Result {
                 "sector {i} is of several writers"
             );
         }
-        check_idle(m)
+        m.check_idle()
     })
 }
 
 /// What is written directly into preallocated blocks is converted, the rest is not; sharing ends
 /// where direct writes went.
 fn extents_after(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         let f = open_direct(&m.path("f"))?;
         if !cow {
             fallocate(&f, FallocateFlags::empty(), 0, MIB)?;
@@ -319,7 +298,7 @@ fn extents_after(env: &Env) -> Result {
         m.sync()?;
         ensure!(m.space()? != free, "nothing came back with the clone");
         check_pattern(&open(&m.path("f"))?, 2, 0, MIB)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 

@@ -4,6 +4,7 @@
 
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, with_fs, Mounted};
+use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{self, name_to_handle, open_by_handle, Handle};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::io::Errno;
@@ -261,12 +262,6 @@ fn races(env: &Env) -> Result {
             Ok(())
         })
     })
-}
-
-fn no_kernel_warning(_: &Env) -> Result {
-    let bad = observe::taint() & (observe::TAINT_WARN | observe::TAINT_DIE);
-    ensure!(bad == 0, "the kernel is tainted: {bad:#x}");
-    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -8,10 +8,9 @@
 
 use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, with_fs, Mounted};
+use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{Aligned, Loop};
-use calf_vmlib::{
-    cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
-};
+use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -293,14 +292,6 @@ fn read_only_mount_of_a_crashed_device(env: &Env) -> Result {
             m.cycle_with("")
         },
     )
-}
-
-fn no_kernel_warning(_: &Env) -> Result {
-    let bad = observe::taint() & (observe::TAINT_WARN | observe::TAINT_DIE);
-    if bad != 0 {
-        return Err(Fail::new(format!("the kernel is tainted: {bad:#x}")));
-    }
-    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use calf_vmlib::file::{
     check_direct, check_pattern, clone_file, compare, extent_bytes, extents, fallocate, open,
     open_direct, patterned, read_at, write_direct, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, each_way, Mounted};
 use calf_vmlib::observe::{self, Trace};
 use calf_vmlib::sys::{write_into_the_void, Aio, Aligned, Dir, Map};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
@@ -21,25 +21,6 @@ use std::process::ExitCode;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// Each case runs with two block sizes, and with everything out of place.
-fn each(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
-    for (bs, opts) in [("4096", ""), ("1024", ""), ("4096", "always_cow")] {
-        with_fs(env, &["-b", bs], opts, |m| f(m, !opts.is_empty()))
-            .ctx(format!("block size {bs} {opts}"))?;
-    }
-    Ok(())
-}
-
-/// Nothing may be under way once nobody writes: no claim, no pin.
-fn check_idle(m: &Mounted) -> Result {
-    m.sync()?;
-    let all = observe::counters(&m.bdev());
-    for name in ["claimed", "pinned"] {
-        ensure_eq!(*all.get(name).unwrap_or(&0), 0, "blocks {name} at rest");
-    }
-    Ok(())
-}
 
 /// A private map of a file that holds pattern `seed`, of which only the pages that `keep` names are
 /// present.
@@ -69,7 +50,7 @@ fn resumed(lines: &[String]) -> Vec<u64> {
 
 /// What the file is before, and the write.
 fn missing_pages(env: &Env) -> Result {
-    each(env, |m, cow| {
+    each_way(env, |m, cow| {
         let shapes = ["hole", "preallocated", "written", "shared", "append"];
         for (i, shape) in shapes.iter().enumerate() {
             let f = open_direct(&m.path(shape))?;
@@ -103,13 +84,13 @@ fn missing_pages(env: &Env) -> Result {
             );
         }
         check_pattern(&open(&m.path("other"))?, 91, 0, 64 * KIB as u64)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 
 /// A long request with every other page missing, and one whose memory is a few bytes off.
 fn long_requests(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let f = open_direct(&m.path("f"))?;
         let map = memory(m, 7, 2 * MIB, |page| page % 2 == 0)?;
         ensure_eq!(
@@ -138,13 +119,13 @@ fn long_requests(env: &Env) -> Result {
         target.zap(0, 8 * MIB)?;
         let n = target.read_from(0, 8 * MIB, &f, 0).ctx("read past EOF")?;
         ensure_eq!(n, 5 * MIB, "bytes read up to EOF");
-        check_idle(m)
+        m.check_idle()
     })
 }
 
 /// The memory is a map of the very file, or of what is written to.
 fn memory_is_the_file(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let len = 256 * KIB;
         let path = m.path("f");
         write_pattern(&open(&path)?, 1, 0, 2 * len as u64)?;
@@ -192,7 +173,7 @@ fn memory_is_the_file(env: &Env) -> Result {
             };
             result(a).and(result(b))
         })?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 
@@ -203,7 +184,7 @@ fn all(n: std::result::Result<usize, Errno>, want: usize) -> Result {
 
 /// Memory that never comes: what was there is written, the rest is not.
 fn bad_memory(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let d = open_direct(&m.path("f"))?;
         let g = open_direct(&m.path("g"))?;
         write_direct(&g, 1, 0, 64 * KIB)?;
@@ -225,7 +206,7 @@ fn bad_memory(env: &Env) -> Result {
         check_pattern(&f, 2, end, 8 * KIB as u64)?;
         check_pattern(&open(&m.path("g"))?, 1, 0, 64 * KIB as u64)?;
         drop(f);
-        check_idle(m)?;
+        m.check_idle()?;
         // 16 KiB went out of place. What the rest had reserved goes with the inode.
         m.cycle()?;
         let used = (free - m.space()?.free) * m.space()?.bsize;
@@ -236,7 +217,7 @@ fn bad_memory(env: &Env) -> Result {
 
 /// Asynchronous requests whose memory is missing, and appends: one result, for all of it.
 fn asynchronous_and_append(env: &Env) -> Result {
-    each(env, |m, _| {
+    each_way(env, |m, _| {
         let f = open_direct(&m.path("f"))?;
         let mut aio = Aio::new(8).ctx("io_setup")?;
         for i in 0..8u64 {
@@ -266,7 +247,7 @@ fn asynchronous_and_append(env: &Env) -> Result {
         );
         drop_caches()?;
         check_pattern(&open(&m.path("log"))?, 6, 0, 64 * KIB as u64)?;
-        check_idle(m)
+        m.check_idle()
     })
 }
 

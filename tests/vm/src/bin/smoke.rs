@@ -4,6 +4,7 @@
 
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self, with_fs, Mounted};
+use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Env, Result};
 use rustix::io::Errno;
 use std::process::ExitCode;
@@ -90,12 +91,6 @@ fn unload_after_use(env: &Env) -> Result {
         fs::rmmod()?;
         fs::insmod(env)?;
     }
-    Ok(())
-}
-
-fn no_kernel_warning(_: &Env) -> Result {
-    let bad = observe::taint() & (observe::TAINT_WARN | observe::TAINT_DIE);
-    ensure_eq!(bad, 0, "taint");
     Ok(())
 }
 

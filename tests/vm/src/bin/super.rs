@@ -4,6 +4,7 @@
 
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
+use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{self, Aligned, Loop};
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
@@ -589,14 +590,6 @@ fn synchronous(env: &Env) -> Result {
         ensure!(!m.path("d/f").exists(), "unlink under dirsync");
         Ok(())
     })
-}
-
-fn no_kernel_warning(_: &Env) -> Result {
-    let bad = observe::taint() & (observe::TAINT_WARN | observe::TAINT_DIE);
-    if bad != 0 {
-        return Err(Fail::new(format!("the kernel is tainted: {bad:#x}")));
-    }
-    Ok(())
 }
 
 fn main() -> ExitCode {
