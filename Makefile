@@ -57,6 +57,7 @@ help:
 	@echo '  RUNNER=          qemu; uml: the kernel as a program, several times faster where there is no KVM;'
 	@echo '                   auto: QEMU, but UML for long suites where there is no KVM (default: qemu)'
 	@echo '  KERNEL_CONFIG=full  a test kernel with XFS, btrfs and overlayfs as well (UML has them always)'
+	@echo '                      debug: lockdep and more checks; slow'
 	@echo '  KERNEL_TARBALL=  a linux-7.3.x tarball in place of the Debian source package'
 	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
 	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'

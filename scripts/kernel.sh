@@ -10,6 +10,7 @@
 # KERNEL_TARBALL=  a linux-7.3.x tarball to use in place of Debian's source package
 # RUNNER=uml       the kernel as a program (User Mode Linux)
 # KERNEL_CONFIG=full  with the filesystems that calf is compared with; UML always has them
+# KERNEL_CONFIG=debug  with lockdep and the kernel's own checks
 . "$(dirname "$0")/lib.sh"
 
 SERIES=$CALF_SERIES
@@ -22,6 +23,9 @@ elif [ "${KERNEL_CONFIG:-}" = full ]; then
 	ARCH=x86_64 FRAGMENTS=(base x86 full) LOCALVERSION=-calf-full IMAGE=bzImage
 else
 	ARCH=x86_64 FRAGMENTS=(base x86) LOCALVERSION=-calf IMAGE=bzImage
+fi
+if [ "${KERNEL_CONFIG:-}" = debug ]; then
+	FRAGMENTS+=(debug) LOCALVERSION+=-debug
 fi
 FRAGMENTS=("${FRAGMENTS[@]/#/$CALF_ROOT/qemu/config/}")
 FRAGMENTS=("${FRAGMENTS[@]/%/.config}")
