@@ -35,6 +35,15 @@ macro_rules! gate {
     };
 }
 
+/// A place where a contract is checked, in builds with the laboratory: calls the function of this name
+/// in `lab::checks`.
+macro_rules! check {
+    ($check:ident($($arg:expr),* $(,)?)) => {
+        #[cfg(calf_lab)]
+        crate::lab::checks::$check($($arg),*);
+    };
+}
+
 // The tools use what the module does not.
 #[allow(dead_code, unused_imports)]
 #[deny(unsafe_code)]
@@ -67,6 +76,8 @@ module! {
 struct CalfModule {
     #[pin]
     _fs: Registration<Calf>,
+    #[cfg(calf_lab)]
+    _checks: lab::checks::TotalFile,
     _debugfs: DebugRoot,
 }
 
@@ -79,6 +90,8 @@ impl kernel::InPlaceModule for CalfModule {
         }
         try_pin_init!(Self {
             _debugfs: DebugRoot::new(c"calf")?,
+            #[cfg(calf_lab)]
+            _checks: lab::checks::TotalFile::new(),
             _fs <- Registration::new(module, c"calf_inode"),
         })
     }

@@ -58,6 +58,8 @@ pub(crate) struct Calf;
 impl FileSystem for Calf {
     type SbData = Sb;
     type InodeData = CalfInode;
+    #[cfg(calf_lab)]
+    type Watch = crate::lab::checks::Checker;
     const NAME: &'static CStr = c"calf";
 
     fn init_inode_data() -> impl PinInit<CalfInode, Error> {

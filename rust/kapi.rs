@@ -40,6 +40,8 @@ pub(crate) mod super_block;
 pub(crate) mod super_ops;
 #[cfg(calf_lab)]
 pub(crate) mod taint;
+#[cfg(calf_lab)]
+pub(crate) mod watch;
 pub(crate) mod workqueue;
 pub(crate) mod xattr;
 

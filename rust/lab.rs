@@ -7,6 +7,7 @@
 //! `cfg(calf_lab)`; what it does instead stands in this folder. `gate!(inode, Name)` is a place where
 //! a test can hold a task.
 
+pub(crate) mod checks;
 pub(crate) mod gates;
 pub(crate) mod release;
 pub(crate) mod switches;

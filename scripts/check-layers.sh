@@ -58,7 +58,7 @@ if [ -n "${1:-}" ]; then
 	# source has as well is the kernel's (`iomap_valid`, `release`) and says nothing.
 	{
 		echo 4calf3lab
-		cat rust/lab.rs rust/lab/*.rs 2>/dev/null | sed -E 's,//.*$,,' | grep -oE '"[a-z0-9_-]{6,}"' | tr -d '"' |
+		cat rust/lab.rs rust/lab/*.rs rust/lab/*/*.rs 2>/dev/null | sed -E 's,//.*$,,' | grep -oE '"[A-Za-z0-9_-]{6,}"' | tr -d '"' |
 			sort -u | while read -r word; do
 			find rust -name '*.rs' ! -path 'rust/lab*' -exec grep -qwF -- "$word" {} + || echo "$word"
 		done

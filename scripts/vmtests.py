@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs the VM tests of a list, many in one boot: vmtests.py LIST NAMES LOG RUNNER...
 
+CALF_VARIANT=lab in the environment runs all of them with that build of the module.
+
 A test that crashed, hung or took the VM with it is reported, and the rest runs in a new VM. NAMES is a comma
 separated choice, or empty for all. The last line is "passed failed" in numbers.
 """
@@ -21,6 +23,7 @@ def main():
         for line in f:
             word = line.split("#")[0].split()
             if len(word) >= 2 and (not names or word[0] in names.split(",")):
+                word[2:3] = [os.environ.get("CALF_VARIANT") or "".join(word[2:3])]
                 todo.append(":".join(word[:3]))
     known = {t.split(":")[0] for t in todo}
     for n in filter(None, names.split(",")):

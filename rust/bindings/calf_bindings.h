@@ -35,5 +35,6 @@
 #include "helpers_iomap.h"
 #include "helpers_dio.h"
 #include "helpers_xattr.h"
+#include "helpers_lab.h"
 
 #endif /* CALF_BINDINGS_H */

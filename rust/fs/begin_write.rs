@@ -140,7 +140,9 @@ impl IomapWriteOps for Valid {
 
     fn iomap_valid(inode: &Inode, cookie: u64) -> bool {
         gate!(inode, IomapValid);
-        let valid = inode.data().cookie() == cookie || bug!(inode.sb().data(), NoIomapValid);
+        let now = inode.data().cookie();
+        let valid = now == cookie || bug!(inode.sb().data(), NoIomapValid);
+        check!(validated(inode, cookie, now, valid));
         if !valid {
             inode.sb().data().counters().stale_hits.inc();
         }
@@ -181,6 +183,7 @@ pub(crate) struct Release;
 impl Punch<Calf> for Release {
     fn punch(inode: &Inode, start: u64, len: u64) {
         gate!(inode, Punch);
+        check!(punching(inode, start, len));
         let sb = inode.sb().data();
         let (first, end) = map::blocks(sb, start, start.saturating_add(len));
         reserve::release_reserved(inode, first, end);

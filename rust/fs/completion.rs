@@ -66,13 +66,14 @@ impl IoendWorker for Worker {
         if result.is_err() {
             sb.counters().io_errors.inc();
         }
+        check!(ioend_completed(sb, &ioend, &result));
         // C9: the transactions that fsync waits for are noted by now.
         ioend.finish(result);
     }
 }
 
 /// File block and device blocks of an ioend, rounded out to whole blocks (C10).
-fn blocks_of(sb: &Sb, ioend: &CompletedIoend<Calf>) -> (u64, Run) {
+pub(crate) fn blocks_of(sb: &Sb, ioend: &CompletedIoend<Calf>) -> (u64, Run) {
     let (start, end) = map::blocks(sb, ioend.offset(), ioend.offset() + ioend.size());
     let run = Run {
         start: BlockNr::new(ioend.addr() >> sb.block_shift()),
@@ -266,6 +267,14 @@ fn map_step(
 
     // Publish: cannot fail.
     let next = at + n;
+    check!(mapping_claim(
+        inode,
+        at,
+        Run {
+            start: phys,
+            len: n
+        }
+    ));
     ext.set_tree(&tree);
     ext.nblocks = ext.nblocks.saturating_add(n).saturating_sub(dropped);
     grow_in_core(sb, inode, ext, size, next);
@@ -471,7 +480,9 @@ fn convert_step(
 /// Moves `disk_size` to what is mapped below block `done`. Upwards only; not in a step that fails.
 fn grow_in_core(sb: &Sb, inode: &Inode, ext: &mut InodeExt, size: NewSize, done: u64) {
     let bytes = done.saturating_mul(sb.block_size());
-    ext.disk_size = ext.disk_size.max(size.after(inode, bytes));
+    let new = size.after(inode, bytes);
+    check!(size_on_disk(inode, ext.disk_size, new, size.end));
+    ext.disk_size = ext.disk_size.max(new);
 }
 
 /// Moves only the size on disk, if it is behind: appends in place into the EOF block, and blocks

@@ -41,6 +41,8 @@ impl fmt::Debug for Report {
 pub(crate) struct DebugDir {
     #[cfg(calf_lab)]
     gates: crate::lab::gates::GateDir,
+    #[cfg(calf_lab)]
+    checks: crate::lab::checks::Checks,
     _counters: Option<Pin<KBox<File<Report>>>>,
     // Removed from debugfs when dropped, after the file in it.
     _dir: Option<Dir>,
@@ -60,6 +62,8 @@ impl DebugDir {
         Ok(Self {
             #[cfg(calf_lab)]
             gates: crate::lab::gates::GateDir::new(dir.as_ref())?,
+            #[cfg(calf_lab)]
+            checks: crate::lab::checks::Checks::new(dir.as_ref())?,
             _counters: file,
             _dir: dir,
         })
@@ -69,5 +73,11 @@ impl DebugDir {
     #[cfg(calf_lab)]
     pub(crate) fn gates(&self) -> &crate::lab::gates::Gates {
         self.gates.gates()
+    }
+
+    /// The checks of the mount.
+    #[cfg(calf_lab)]
+    pub(crate) fn checks(&self) -> &crate::lab::checks::Checks {
+        &self.checks
     }
 }

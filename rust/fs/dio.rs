@@ -234,6 +234,7 @@ fn write_locked(
         write_rounds(iocb, from, DioFlags::OVERWRITE_ONLY)
     };
     drop(lock);
+    check!(dio_written(inode, &result, from.count()));
     match result {
         Err(EAGAIN) if !aligned && !nowait => Ok(Outcome::Fallback(0)),
         other => other,
@@ -255,6 +256,7 @@ fn write_rounds(
         from.set_nofault(memory.nofault);
         let flags = flags.and(memory.flags());
         let result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags, done);
+        check!(dio_round(inode, done, before - from.count(), &result));
         if result == Err(EIOCBQUEUED) {
             return Err(EIOCBQUEUED);
         }
@@ -319,6 +321,7 @@ impl DioOps for End {
         if !done.staged && !done.unwritten && end <= inode.size() {
             return Ok(());
         }
+        check!(dio_metadata(inode, &done));
         gate!(inode, DioEndIo);
         let _nofs = NofsScope::enter();
         let sb = inode.sb().data();
@@ -331,7 +334,10 @@ impl DioOps for End {
         if done.size == 0 {
             return Ok(());
         }
-        set_size(inode, end)
+        check!(dio_size(inode, done.pos, end));
+        let result = set_size(inode, end);
+        check!(dio_end(inode, &done, &result));
+        result
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) enum Mode {
 /// `ENOSPC` if even the pool is empty (B2c), `ENOMEM` unless `mode` says otherwise. Steps that are
 /// done stay done. Not under a handle or an extent lock.
 pub(crate) fn unmap_range(inode: &Inode, start: u64, end: u64, mode: Mode) -> Result {
+    check!(unmapping(inode, start, end));
     let mut at = start;
     while at < end {
         match unmap_batch(inode, at, end) {

@@ -54,6 +54,7 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
     inode.dio_wait();
     let size = inode.size();
     let end = pos.saturating_add(len);
+    check!(falloc_size(inode, pos, end));
     let new = match mode {
         COLLAPSE_RANGE | INSERT_RANGE if (pos | len) % sb.block_size() != 0 => return Err(EINVAL),
         COLLAPSE_RANGE if end >= size => return Err(EINVAL),

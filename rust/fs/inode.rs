@@ -251,6 +251,12 @@ impl ExtLock {
         })
     }
 
+    /// Does the current task hold it exclusively?
+    #[cfg(calf_lab)]
+    pub(crate) fn is_mine(&self) -> bool {
+        self.sem.is_mine()
+    }
+
     /// Waits for a shared hold.
     pub(crate) fn read(&self) -> ExtRead<'_> {
         let nofs = NofsScope::enter();

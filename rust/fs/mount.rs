@@ -395,6 +395,7 @@ fn empty_journal(d: &Sb) -> Result {
 pub(crate) fn put_super(sb: &SuperBlock) {
     let d = sb.data();
     d.completion_wq().drain();
+    check!(unmounting(d));
     if d.is_writable() && !d.is_shutdown() {
         if let Err(e) = mark_clean(d) {
             Say(sb.id()).error(fmt!("not marked clean: {:?}", e));

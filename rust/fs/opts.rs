@@ -19,6 +19,7 @@ const OPT_NORECOVERY: u8 = 4;
 const OPT_NOUUID: u8 = 5;
 const OPT_DISCARD: u8 = 6;
 const OPT_NODISCARD: u8 = 7;
+const OPT_CHECKS: u8 = 8;
 
 /// What calf understands beside the options of the VFS.
 pub const PARAMS: ParamTable = ParamTable::new(
@@ -27,6 +28,7 @@ pub const PARAMS: ParamTable = ParamTable::new(
             ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
             ParamSpec::flag(c"debug", OPT_DEBUG),
             ParamSpec::string(c"bug", OPT_BUG),
+            ParamSpec::string(c"checks", OPT_CHECKS),
             ParamSpec::string(c"errors", OPT_ERRORS),
             ParamSpec::flag(c"norecovery", OPT_NORECOVERY),
             ParamSpec::flag(c"nouuid", OPT_NOUUID),
@@ -55,6 +57,9 @@ pub struct MountOpts {
     /// Contract violations switched on for this mount.
     #[cfg(calf_lab)]
     pub bugs: crate::lab::BugSet,
+    /// `checks=error`: a begin whose answer breaks a contract fails.
+    #[cfg(calf_lab)]
+    pub checks_fail: bool,
 }
 
 impl MountOpts {
@@ -75,6 +80,7 @@ impl MountOpts {
                     return Err(EINVAL);
                 }
             },
+            (OPT_CHECKS, ParamValue::Text(what)) => return self.parse_checks(fc, what),
             (OPT_BUG, ParamValue::Text(name)) => return self.parse_bug(fc, name),
             _ => return Err(EINVAL),
         }
@@ -93,6 +99,25 @@ impl MountOpts {
     #[cfg(not(calf_lab))]
     fn parse_bug(&mut self, fc: &FsContext, _name: &CStr) -> Result {
         fc.error(c"bug= needs a laboratory build (CALF_LAB=1)");
+        Err(EINVAL)
+    }
+
+    #[cfg(calf_lab)]
+    fn parse_checks(&mut self, fc: &FsContext, what: &CStr) -> Result {
+        self.checks_fail = match what.to_bytes() {
+            b"error" => true,
+            b"count" => false,
+            _ => {
+                fc.error(c"checks= takes count or error");
+                return Err(EINVAL);
+            }
+        };
+        Ok(())
+    }
+
+    #[cfg(not(calf_lab))]
+    fn parse_checks(&mut self, fc: &FsContext, _what: &CStr) -> Result {
+        fc.error(c"checks= needs a laboratory build (CALF_LAB=1)");
         Err(EINVAL)
     }
 
@@ -137,6 +162,10 @@ impl MountOpts {
         }
         if self.discard {
             seq_print!(m, ",discard");
+        }
+        #[cfg(calf_lab)]
+        if self.checks_fail {
+            seq_print!(m, ",checks=error");
         }
         #[cfg(calf_lab)]
         self.bugs

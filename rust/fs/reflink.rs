@@ -165,6 +165,12 @@ impl Remap<'_> {
 
     /// The chunks of one handle, from `at` on. Returns where to go on.
     fn batch(&self, at: u64) -> Result<u64, (u64, Error)> {
+        check!(sharing(
+            self.from,
+            self.to,
+            self.dst + at,
+            self.dst + self.blocks
+        ));
         if let Some(hole) = self.hole_at(at).map_err(|e| (at, e))? {
             let start = self.dst + at;
             extents::unmap_range(self.to, start, start + hole, Mode::User).map_err(|e| (at, e))?;

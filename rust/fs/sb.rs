@@ -416,7 +416,8 @@ impl Sb {
         }
     }
 
-    fn say(&self, args: kernel::fmt::Arguments<'_>) {
+    /// Prints a line that names the device.
+    pub(crate) fn say(&self, args: kernel::fmt::Arguments<'_>) {
         log::<super::Calf>(Level::Error, self.name.as_cstr(), args)
     }
 

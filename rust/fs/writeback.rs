@@ -42,26 +42,9 @@ impl WritebackOps for Writeback {
         end_pos: u64,
     ) -> Result<usize> {
         let inode = ctx.inode();
-        let sb = inode.sb().data();
-        sb.check_shutdown()?;
-        let pinned = match cached(ctx, inode, pos) {
-            true => None,
-            false => map_range(ctx, inode, pos, len)?,
-        };
-        let added = ctx.add_to_ioend(folio, pos, end_pos, len);
-        gate!(inode, WbBetween);
-        if let Some(run) = pinned {
-            // Pinned is exactly what the I/O covers.
-            let done = added.as_ref().map_or(0, |n| {
-                u64::try_from(*n)
-                    .unwrap_or(u64::MAX)
-                    .div_ceil(sb.block_size())
-            });
-            if let Some(rest) = rest_of(run, done) {
-                reserve::unpin(inode, (pos >> sb.block_shift()) + done, rest, false);
-            }
-        }
-        added
+        let result = write_range(ctx, folio, pos, len, end_pos);
+        check!(wb_returned(inode, pos, len, &result));
+        result
     }
 
     /// Only an overwrite in place below the size on disk can end without a transaction (C10).
@@ -77,6 +60,39 @@ impl WritebackOps for Writeback {
             inode.sb().data().completion_wq(),
         )
     }
+}
+
+/// Maps a range and adds it to the pending ioend: see [`WritebackOps::range`].
+fn write_range(
+    ctx: &mut WritebackCtx<'_, Calf>,
+    folio: &Folio<Calf>,
+    pos: u64,
+    len: u32,
+    end_pos: u64,
+) -> Result<usize> {
+    let inode = ctx.inode();
+    let sb = inode.sb().data();
+    sb.check_shutdown()?;
+    let reuse = cached(ctx, inode, pos);
+    let pinned = match reuse {
+        true => None,
+        false => map_range(ctx, inode, pos, len)?,
+    };
+    check!(wb_map(ctx, pos, len, reuse));
+    let added = ctx.add_to_ioend(folio, pos, end_pos, len);
+    gate!(inode, WbBetween);
+    if let Some(run) = pinned {
+        // Pinned is exactly what the I/O covers.
+        let done = added.as_ref().map_or(0, |n| {
+            u64::try_from(*n)
+                .unwrap_or(u64::MAX)
+                .div_ceil(sb.block_size())
+        });
+        if let Some(rest) = rest_of(run, done) {
+            reserve::unpin(inode, (pos >> sb.block_shift()) + done, rest, false);
+        }
+    }
+    added
 }
 
 /// The blocks of `run` after the first `done`.

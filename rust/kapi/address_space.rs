@@ -12,6 +12,8 @@ use super::iomap::OpsRef;
 use super::iomap_writeback::{writepages, WritebackOps};
 use super::kiocb::File;
 use super::super_block::SuperBlock;
+#[cfg(calf_lab)]
+use super::watch::{Lock, Watch as _};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::error::to_result;
@@ -126,6 +128,8 @@ impl<F: FileSystem> Inode<F> {
     /// `filemap_write_and_wait_range`, bytes, `end` inclusive. Not under a folio lock, an extent
     /// lock or a handle.
     pub fn write_and_wait(&self, start: u64, end: u64) -> Result {
+        #[cfg(calf_lab)]
+        F::Watch::locking(self, Lock::PageCache);
         // CAST: offsets are below `i64::MAX`.
         let end = end.min(i64::MAX as u64) as i64;
         // SAFETY: The inode is valid.
@@ -136,6 +140,8 @@ impl<F: FileSystem> Inode<F> {
 
     /// `truncate_setsize`: sets the size and cuts the page cache. `i_rwsem` is held as well.
     pub fn truncate_setsize(&self, _held: &InvalidateLock<'_, F>, size: u64) {
+        #[cfg(calf_lab)]
+        F::Watch::locking(self, Lock::PageCache);
         // SAFETY: The inode is valid.
         unsafe { bindings::truncate_setsize(self.as_ptr(), size as i64) }
     }
@@ -143,6 +149,8 @@ impl<F: FileSystem> Inode<F> {
     /// `truncate_pagecache_range`: drops cached data of whole pages, zeroes the rest; bytes,
     /// `end` inclusive.
     pub fn truncate_pagecache_range(&self, start: u64, end: u64) {
+        #[cfg(calf_lab)]
+        F::Watch::locking(self, Lock::PageCache);
         // CAST: offsets are below `i64::MAX`, which also stands for "all".
         let end = end.min(i64::MAX as u64) as i64;
         // SAFETY: The inode is valid.

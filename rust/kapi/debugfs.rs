@@ -53,3 +53,12 @@ pub fn subdir(name: &CStr) -> Option<Dir> {
     }
     ROOT.lock().as_ref().map(|root| root.subdir(name))
 }
+
+/// The module's directory; `None` if there is none.
+#[cfg(calf_lab)]
+pub fn root() -> Option<Dir> {
+    if READY.load(Relaxed) == 0 {
+        return None;
+    }
+    ROOT.lock().clone()
+}

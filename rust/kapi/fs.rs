@@ -14,6 +14,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type SbData: Send + Sync + 'static;
     /// Lives behind every `struct inode` of the filesystem, from `alloc_inode` to `free_inode`.
     type InodeData: Send + Sync + 'static;
+    /// Looks at the iomap contract.
+    #[cfg(calf_lab)]
+    type Watch: super::watch::Watch<Self>;
     /// `file_system_type::name`.
     const NAME: &'static CStr;
 

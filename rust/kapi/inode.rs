@@ -7,6 +7,8 @@
 use super::fs::FileSystem;
 use super::idmap::Idmap;
 use super::super_block::SuperBlock;
+#[cfg(calf_lab)]
+use super::watch::{Lock, Watch as _};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -286,6 +288,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Takes `i_rwsem` exclusively.
     pub fn lock(&self) -> InodeLock<'_, T> {
+        #[cfg(calf_lab)]
+        T::Watch::locking(self, Lock::Inode);
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_inode_lock(self.as_ptr()) };
         InodeLock(self, NotThreadSafe)
@@ -300,6 +304,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Takes `i_rwsem` shared.
     pub fn lock_shared(&self) -> InodeLockShared<'_, T> {
+        #[cfg(calf_lab)]
+        T::Watch::locking(self, Lock::Inode);
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_inode_lock_shared(self.as_ptr()) };
         InodeLockShared(self, NotThreadSafe)
@@ -314,6 +320,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Takes the mapping's `invalidate_lock` exclusively: no fault, no readahead meanwhile.
     pub fn invalidate_lock(&self) -> InvalidateLock<'_, T> {
+        #[cfg(calf_lab)]
+        T::Watch::locking(self, Lock::Invalidate);
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_invalidate_lock(self.as_ptr()) };
         InvalidateLock(self, NotThreadSafe)
@@ -322,6 +330,8 @@ impl<T: FileSystem> Inode<T> {
     /// Takes the mapping's `invalidate_lock` exclusively unless that would wait.
     #[cfg(calf_lab)]
     pub fn try_invalidate_lock(&self) -> Option<InvalidateLock<'_, T>> {
+        #[cfg(calf_lab)]
+        T::Watch::locking(self, Lock::Invalidate);
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_invalidate_trylock(self.as_ptr()) }
             .then(|| InvalidateLock(self, NotThreadSafe))
@@ -329,6 +339,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Takes the mapping's `invalidate_lock` shared.
     pub fn invalidate_lock_shared(&self) -> InvalidateLockShared<'_, T> {
+        #[cfg(calf_lab)]
+        T::Watch::locking(self, Lock::Invalidate);
         // SAFETY: The inode is valid.
         unsafe { bindings::calf_invalidate_lock_shared(self.as_ptr()) };
         InvalidateLockShared(self, NotThreadSafe)

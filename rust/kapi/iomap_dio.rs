@@ -19,6 +19,8 @@ use super::inode::Inode;
 use super::iomap::OpsRef;
 use super::kiocb::{count, IovIter, Kiocb};
 use super::super_block::SuperBlock;
+#[cfg(calf_lab)]
+use super::watch::{Lock, Watch as _};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::error::to_result;
@@ -300,6 +302,8 @@ impl<F: FileSystem> Inode<F> {
     /// `pagecache_isize_extended`: zeroes what was past EOF in the page that held it, after EOF has
     /// moved from `old` to `new`. Locks the folio.
     pub fn isize_extended(&self, old: u64, new: u64) {
+        #[cfg(calf_lab)]
+        F::Watch::locking(self, Lock::PageCache);
         // CAST: sizes are below `i64::MAX`.
         // SAFETY: The inode is valid.
         unsafe { bindings::pagecache_isize_extended(self.as_ptr(), old as i64, new as i64) }

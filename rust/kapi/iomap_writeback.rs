@@ -12,6 +12,8 @@
 use super::folio::Folio;
 use super::fs::FileSystem;
 use super::inode::Inode;
+#[cfg(calf_lab)]
+use super::iomap::map::LabSide;
 use super::iomap::map::{fill, Answer, Run, Span, WritebackMap};
 use super::memalloc::NofsScope;
 use super::workqueue::Workqueue;
@@ -91,6 +93,13 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
         let (dst, _) = fill(Answer::new(map, cookie), bdev);
         // SAFETY: The context is valid and ours.
         unsafe { (*self.ptr).iomap = dst };
+    }
+
+    /// The mapping as the core sees it, and its cookie.
+    #[cfg(calf_lab)]
+    pub fn raw(&self) -> (LabSide, u64) {
+        // SAFETY: The context is valid.
+        LabSide::of(unsafe { &(*self.ptr).iomap })
     }
 
     /// Forgets the mapping, so that [`WritebackCtx::cached`] finds none.

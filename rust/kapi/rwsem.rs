@@ -48,6 +48,12 @@ impl<T> RwSem<T> {
         })
     }
 
+    /// The C semaphore.
+    #[cfg(calf_lab)]
+    pub(super) fn as_ptr(&self) -> *mut bindings::rw_semaphore {
+        self.sem.get()
+    }
+
     /// Waits for shared access.
     pub fn read(&self) -> ReadGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.

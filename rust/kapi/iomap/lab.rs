@@ -4,6 +4,24 @@
 
 use crate::bindings;
 
+/// `IOMAP_HOLE`.
+pub const HOLE: u16 = bindings::IOMAP_HOLE as u16;
+/// `IOMAP_UNWRITTEN`.
+pub const UNWRITTEN: u16 = bindings::IOMAP_UNWRITTEN as u16;
+/// `IOMAP_F_DIRTY`.
+pub const DIRTY: u16 = bindings::IOMAP_F_DIRTY as u16;
+/// `IOMAP_F_FOLIO_BATCH`.
+pub const FOLIO_BATCH: u16 = bindings::IOMAP_F_FOLIO_BATCH as u16;
+/// What only the core sets: `IOMAP_F_STALE`, `IOMAP_F_SIZE_CHANGED`.
+pub const OF_THE_CORE: u16 = (bindings::IOMAP_F_STALE | bindings::IOMAP_F_SIZE_CHANGED) as u16;
+/// The flags that calf uses.
+pub const KNOWN: u16 = NEW | DIRTY | SHARED | FOLIO_BATCH;
+/// `IOMAP_WRITE`.
+pub const WRITE: u32 = bindings::IOMAP_WRITE;
+/// `IOMAP_REPORT`.
+pub const REPORT: u32 = bindings::IOMAP_REPORT;
+/// `IOMAP_DIRECT`.
+pub const DIRECT: u32 = bindings::IOMAP_DIRECT;
 /// `IOMAP_DELALLOC`.
 pub const DELALLOC: u16 = bindings::IOMAP_DELALLOC as u16;
 /// `IOMAP_MAPPED`.

@@ -285,6 +285,31 @@ pub struct LabSide {
     pub length: u64,
 }
 
+#[cfg(calf_lab)]
+impl LabSide {
+    /// What a C mapping says, and its cookie.
+    pub(in crate::kapi) fn of(map: &bindings::iomap) -> (Self, u64) {
+        let side = Self {
+            ty: map.type_,
+            flags: map.flags,
+            addr: map.addr,
+            offset: map.offset as u64,
+            length: map.length,
+        };
+        (side, map.validity_cookie)
+    }
+
+    /// One past the last byte.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+
+    /// Are all bits of `flags` set?
+    pub fn has(&self, flags: u16) -> bool {
+        self.flags & flags == flags
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Hole,

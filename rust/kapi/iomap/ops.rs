@@ -4,11 +4,15 @@
 //!
 //! C header: [`include/linux/iomap.h`](srctree/include/linux/iomap.h)
 
+#[cfg(calf_lab)]
+use super::map::LabSide;
 use super::map::{fill, Answer, FolioBatch, Mapping};
 use crate::bindings;
 use crate::kapi::fs::FileSystem;
 use crate::kapi::inode::{Inode, InvalidateLock};
 use crate::kapi::iomap_dio::Ticket;
+#[cfg(calf_lab)]
+use crate::kapi::watch::{Begun, Watch as _};
 use core::marker::PhantomData;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::prelude::*;
@@ -127,6 +131,19 @@ impl Done<'_> {
         unsafe { (*self.iomap).private.cast::<Ticket>().as_ref() }
     }
 
+    /// The same again.
+    #[cfg(calf_lab)]
+    fn copy(&self) -> Self {
+        Self { ..*self }
+    }
+
+    /// The mapping.
+    #[cfg(calf_lab)]
+    pub fn map(&self) -> LabSide {
+        // SAFETY: Valid while iomap_end runs.
+        LabSide::of(unsafe { &*self.iomap }).0
+    }
+
     /// Was it found stale (`IOMAP_F_STALE`)?
     #[cfg(calf_lab)]
     pub fn is_stale(&self) -> bool {
@@ -198,6 +215,26 @@ impl<F: FileSystem> OpsRef<F> {
     }
 }
 
+/// Shows the filesystem's observer what begin has answered.
+#[cfg(calf_lab)]
+fn watch_begin<T: IomapOps>(
+    inode: &Inode<T::Fs>,
+    req: &Request,
+    (dst, src): (&bindings::iomap, &bindings::iomap),
+) -> Result {
+    let (dst, cookie) = LabSide::of(dst);
+    let (src, _) = LabSide::of(src);
+    let begun = Begun {
+        op: core::any::type_name::<T>(),
+        req,
+        dst,
+        src,
+        cookie,
+        has_end: T::HAS_END,
+    };
+    <T::Fs as FileSystem>::Watch::begun(inode, &begun)
+}
+
 struct Table<T: IomapOps>(PhantomData<T>);
 
 impl<T: IomapOps> Table<T> {
@@ -233,6 +270,15 @@ impl<T: IomapOps> Table<T> {
                     // SAFETY: As above.
                     unsafe { *srcmap = src };
                 }
+                #[cfg(calf_lab)]
+                // SAFETY: As above; both are as the core will see them.
+                if let Err(e) = watch_begin::<T>(inode, &req, unsafe { (&*iomap, &*srcmap) }) {
+                    if T::HAS_END {
+                        // SAFETY: As the core would after an operation that did nothing.
+                        unsafe { Self::end(inode.as_ptr(), pos, len, 0, flags, iomap) };
+                    }
+                    return e.to_errno();
+                }
                 0
             }
             Err(e) => e.to_errno(),
@@ -260,7 +306,13 @@ impl<T: IomapOps> Table<T> {
             iomap,
             _p: PhantomData,
         };
+        #[cfg(calf_lab)]
+        let before = <T::Fs as FileSystem>::Watch::ending(inode, &done);
+        #[cfg(calf_lab)]
+        let told = done.copy();
         let result = T::end(inode, done);
+        #[cfg(calf_lab)]
+        <T::Fs as FileSystem>::Watch::ended(inode, &told, before);
         // SAFETY: Nobody looks at the mapping after this.
         unsafe { Ticket::take_from(iomap) };
         match result {
@@ -323,7 +375,14 @@ impl<T: IomapWriteOps> WriteTable<T> {
         // SAFETY: By the safety requirements.
         let inode = unsafe { Inode::<T::Fs>::from_raw(inode) };
         // SAFETY: iomap passes a valid mapping.
-        T::iomap_valid(inode, unsafe { (*iomap).validity_cookie })
+        let map = unsafe { &*iomap };
+        let valid = T::iomap_valid(inode, map.validity_cookie);
+        #[cfg(calf_lab)]
+        if valid {
+            let (map, cookie) = LabSide::of(map);
+            <T::Fs as FileSystem>::Watch::held_valid(inode, &map, cookie);
+        }
+        valid
     }
 
     const OPS: bindings::iomap_write_ops = bindings::iomap_write_ops {

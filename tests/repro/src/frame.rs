@@ -11,11 +11,13 @@
 //! A reproducer that cannot prove that it reached its situation must fail with
 //! [`window_missed`]: silence with the switch off means something only if the window was hit.
 
+use crate::checks::{seen_by, Seen};
 use calf_vmlib::error::Context;
 use calf_vmlib::fs::{self, Mounted};
 use calf_vmlib::ktap;
 use calf_vmlib::observe::{self, Kmsg};
 use calf_vmlib::{Env, Fail, Result};
+use std::collections::BTreeSet;
 
 /// What a reproducer asks of the place where it runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -189,6 +191,8 @@ pub struct Tally {
     pub observed: String,
     /// Facts of the first run, and of the first unexpected one.
     pub facts: String,
+    /// Contracts that the module saw broken, over all runs.
+    pub broken: BTreeSet<String>,
     /// Why the series could not be run.
     pub skipped: Option<String>,
 }
@@ -222,6 +226,10 @@ pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally 
             show_beside(r, on, &trace);
         }
         tally.runs += 1;
+        let broken: BTreeSet<String> = observe::violations().into_keys().collect();
+        let outcome = observe::forget_violations().and(outcome);
+        tally.broken.extend(broken.iter().cloned());
+        let outcome = outcome.map(|j| contracts(r, on, &broken, j));
         let (expected, observed, facts) = match outcome {
             Ok(j) => {
                 match j.verdict {
@@ -254,6 +262,27 @@ pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally 
         }
     }
     tally
+}
+
+/// What the checks of the module say counts as well: nothing is broken with the switch off, and with it
+/// on the check that belongs to it has fired.
+fn contracts(
+    r: &dyn AnyReproducer,
+    on: bool,
+    broken: &BTreeSet<String>,
+    mut j: Judgement,
+) -> Judgement {
+    let list = broken.iter().map(String::as_str).collect::<Vec<_>>();
+    let fine = match (on, seen_by(r.name(), r.contract())) {
+        (false, _) => broken.is_empty(),
+        (true, Seen::By(check)) => broken.contains(check),
+        (true, Seen::Never(_)) => true,
+    };
+    if !fine {
+        j.verdict = Verdict::Other;
+    }
+    j.facts = format!("{} broken={}", j.facts, list.join("+"));
+    j
 }
 
 /// `on` or `off`.

@@ -6,6 +6,7 @@
 //! people and one `CALF-REPRO` line for each reproducer for programs.
 
 mod case;
+mod checks;
 mod end_skip_punch_if_stale;
 mod end_truncates_cache;
 mod frame;
@@ -265,11 +266,14 @@ fn table(rows: &[Row]) {
                 t.facts.replace('"', "'").replace('\n', " ")
             ),
         };
+        let broken = row.on.iter().flat_map(|t| &t.broken);
+        let broken = broken.map(String::as_str).collect::<Vec<_>>();
         ktap::line(&format!(
-            "CALF-REPRO name={} contract={} switch={} off=\"{}\" on=\"{}\" verdict={}",
+            "CALF-REPRO name={} contract={} switch={} checks={} off=\"{}\" on=\"{}\" verdict={}",
             row.r.name(),
             row.r.contract(),
             row.r.name(),
+            broken.join("+"),
             facts(&row.off),
             facts(&row.on),
             verdict(row)

@@ -77,8 +77,11 @@ pub fn insmod(env: &Env) -> Result {
     rustix::system::finit_module(&file, c"", 0).ctx("finit_module")
 }
 
-/// Unloads the module. A module that was in use a moment ago may take an instant.
+/// Unloads the module. A module that was in use a moment ago may take an instant. Fails if it has seen
+/// a contract broken.
 pub fn rmmod() -> Result {
+    let broken = observe::violations();
+    ensure!(broken.is_empty(), "contracts were broken: {broken:?}");
     let until = Instant::now() + Duration::from_secs(5);
     loop {
         match rustix::system::delete_module(c"calf", libc::O_NONBLOCK) {

@@ -139,10 +139,33 @@ pub fn counters(bdev: &str) -> BTreeMap<String, i64> {
         .collect()
 }
 
-/// Says whether the loaded module is a laboratory build (it lists bug switches or says so).
+/// The file of the module with the contracts it checks, in laboratory builds.
+const CHECKS: &str = "/sys/kernel/debug/calf/checks";
+
+/// Contracts that the loaded module has seen broken since it was loaded or [`forget_violations`] was
+/// called, on any mount, and how often. Empty when it does not check.
+pub fn violations() -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(CHECKS).unwrap_or_default();
+    text.lines()
+        .filter_map(|l| {
+            let mut w = l.split_whitespace();
+            Some((w.next()?.to_string(), w.next()?.parse().ok()?))
+        })
+        .filter(|(_, n)| *n > 0)
+        .collect()
+}
+
+/// Starts to count anew.
+pub fn forget_violations() -> Result {
+    if Path::new(CHECKS).exists() {
+        std::fs::write(CHECKS, "0").ctx(CHECKS)?;
+    }
+    Ok(())
+}
+
+/// Says whether the loaded module is a laboratory build (it checks contracts).
 pub fn is_lab() -> bool {
-    Path::new("/sys/kernel/debug/calf/switches").exists()
-        || std::fs::read_to_string("/sys/module/calf/parameters/lab").is_ok_and(|t| t.trim() != "N")
+    Path::new(CHECKS).exists()
 }
 
 /// Taint bits of the kernel.

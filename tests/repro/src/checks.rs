@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which check of the module sees which switch.
+
+/// What the checks of the module see of a bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The check of this contract fires, others may.
+    By(&'static str),
+    /// None does, for this reason.
+    #[allow(dead_code)] // All are seen now.
+    Never(&'static str),
+}
+
+/// Switches that are not seen by the check of the contract they break.
+const OTHERWISE: &[(&str, Seen)] = &[
+    // That end drops what others own shows as dropped pages.
+    ("end_truncates_cache", Seen::By("C-PUNCH-NOTRUNC")),
+];
+
+/// What sees the switch `name`, which breaks `contract`.
+pub fn seen_by(name: &str, contract: &'static str) -> Seen {
+    let found = OTHERWISE.iter().find(|(n, _)| *n == name);
+    found.map_or(Seen::By(contract), |(_, seen)| *seen)
+}
