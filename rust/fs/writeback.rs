@@ -41,9 +41,8 @@ impl WritebackOps for Writeback {
         len: u32,
         end_pos: u64,
     ) -> Result<usize> {
-        let inode = ctx.inode();
         let result = write_range(ctx, folio, pos, len, end_pos);
-        check!(wb_returned(inode, pos, len, &result));
+        check!(wb_returned(ctx.inode(), pos, len, &result));
         result
     }
 

@@ -73,7 +73,7 @@ fn short(name: &str) -> &str {
 pub(super) fn type_name(ty: u16) -> &'static str {
     match ty {
         HOLE => "hole",
-        DELALLOC => "delalloc",
+        DELALLOC => "reservation",
         MAPPED => "mapped",
         UNWRITTEN => "unwritten",
         _ => "other",
