@@ -11,10 +11,12 @@ tmp=$out.dir
 rm -rf "$tmp"
 mkdir -p "$tmp/bin" "$tmp/tests" "$tmp/lab"
 install -m 755 "$CALF_ROOT/qemu/init" "$tmp/init"
+# The checker is the same in all builds.
+checker() { cp "$(dirname "${1#*=}")/iomap_check.ko" "$tmp/iomap_check.ko"; }
 for a in "$@"; do
 	case $a in
-	release=*) cp "${a#*=}" "$tmp/calf.ko" ;;
-	lab=*) cp "${a#*=}" "$tmp/lab/calf.ko" ;;
+	release=*) cp "${a#*=}" "$tmp/calf.ko" && checker "$a" ;;
+	lab=*) cp "${a#*=}" "$tmp/lab/calf.ko" && checker "$a" ;;
 	*) cp -a "$a/bin" "$a/tests" "$tmp/" ;;
 	esac
 done

@@ -3,6 +3,7 @@
 //! What the test programs of calf share.
 //!
 //! * [`ktap`]: a list of cases in, KTAP and an exit status out;
+//! * [`check`]: the checker module, its counters and reports;
 //! * [`env`]: where the disks, the mount point, the module and the tools are;
 //! * [`fs`]: format, mount, unmount, check;
 //! * [`file`]: patterns, holes, extents, clones of one file;
@@ -11,6 +12,7 @@
 //! * [`user`]: being somebody else than root;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
 
+pub mod check;
 pub mod env;
 pub mod error;
 pub mod file;

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* C helpers of iomap_check: inlines, kprobes, the trace event. */
+#ifndef CHECK_HELPERS_H
+#define CHECK_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/iomap.h>
+
+bool check_iocb_is_dsync(const struct kiocb *iocb);
+
+loff_t check_i_size_read(const struct inode *inode);
+u64 check_bdev_nr_bytes(struct block_device *bdev);
+unsigned int check_bdev_logical_block_size(struct block_device *bdev);
+struct inode *check_file_inode(const struct file *file);
+struct inode *check_vmf_inode(const struct vm_fault *vmf);
+bool check_invalidate_held_write(const struct inode *inode);
+bool check_invalidate_held(struct inode *inode);
+bool check_inode_lock_held(struct inode *inode);
+void check_tracepoint_synchronize(void);
+/* Name of the symbol at @address; @buf has at least CHECK_SYMBOL_LEN bytes. Returns its length. */
+int check_symbol(char *buf, unsigned long address);
+#define CHECK_SYMBOL_LEN 768
+
+/* A kprobe, or a kretprobe if @leave is given. The handlers run with preemption off. */
+struct check_probe;
+typedef void (*check_enter_t)(void *data, unsigned long arg0);
+typedef void (*check_leave_t)(void *data, unsigned long arg0, long ret);
+int check_probe_register(struct check_probe **probe, const char *symbol, check_enter_t enter,
+			 check_leave_t leave, void *data);
+void check_probe_unregister(struct check_probe *probe);
+
+void check_trace_report(struct inode *inode, const char *rule, const char *fs, u64 pos, u64 len,
+			unsigned int flags, const char *why);
+
+#endif /* CHECK_HELPERS_H */

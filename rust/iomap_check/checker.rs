@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens when an event comes: look, judge, report.
+
+use crate::judge::rules::Rule;
+use crate::judge::sequence::{unused_reservation, Operation};
+use crate::judge::view::request_flag as req;
+use crate::judge::writeback::is_odd_error;
+use crate::judge::{begin, writeback, Map, Request};
+use crate::kapi::hooks::Hooks;
+use crate::kapi::inode::InodeRef;
+use crate::kapi::iter::{IterRef, Writeback};
+use crate::kapi::probe::{Function, Probed};
+use crate::report::{Reports, Subject};
+use crate::table::Table;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::task::Task;
+
+/// What is known of a task.
+#[derive(Clone, Copy, Default)]
+struct Doing {
+    /// Inode of the last direct I/O, and whether it is synchronous.
+    dio: (usize, bool),
+    /// A reservation that must be given back before `iomap_iter` returns.
+    owed: Option<Owed>,
+}
+
+#[derive(Clone, Copy)]
+struct Owed {
+    iter: usize,
+    inode: usize,
+    op: Operation,
+    request: Request,
+    range: (i64, i64),
+}
+
+/// Events seen.
+pub(crate) struct Seen {
+    pub(crate) iters: Atomic<u64>,
+    pub(crate) begins: Atomic<u64>,
+    pub(crate) writebacks: Atomic<u64>,
+    pub(crate) probes: Atomic<u64>,
+}
+
+/// The state of the module.
+#[pin_data]
+pub(crate) struct Checker {
+    #[pin]
+    pub(crate) reports: Reports,
+    pub(crate) seen: Seen,
+    /// Only this device (`dev_t` as in the kernel); 0: all.
+    pub(crate) only: Atomic<u32>,
+    /// There are kprobes.
+    pub(crate) probed: Atomic<bool>,
+    operations: Table<Operation>,
+    tasks: Table<Doing>,
+}
+
+fn me() -> usize {
+    Task::current_raw() as usize
+}
+
+fn subject<'a>(inode: InodeRef<'a>, op: &Operation, r: &Request) -> Subject<'a> {
+    Subject {
+        inode,
+        ops: op.ops,
+        caller: op.caller,
+        pos: r.pos,
+        len: r.len,
+        flags: Some(r.flags),
+        map: r.map,
+        src: r.src,
+    }
+}
+
+impl Checker {
+    /// Nothing seen, nothing filtered. Errors: `ENOMEM`.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            reports <- Reports::new(),
+            seen: Seen {
+                iters: Atomic::new(0),
+                begins: Atomic::new(0),
+                writebacks: Atomic::new(0),
+                probes: Atomic::new(0),
+            },
+            only: Atomic::new(0),
+            probed: Atomic::new(false),
+            operations: Table::new()?,
+            tasks: Table::new()?,
+        })
+    }
+
+    /// Is the file on a device that is looked at?
+    fn wanted(&self, inode: &InodeRef<'_>) -> bool {
+        let only = self.only.load(Relaxed);
+        let (major, minor) = inode.dev();
+        only == 0 || only == (major << 20 | minor)
+    }
+
+    /// Can the rule fire on this kernel?
+    pub(crate) fn is_on(&self, rule: Rule) -> bool {
+        rule.point() != crate::judge::rules::Point::Probe || self.probed.load(Relaxed)
+    }
+
+    fn hit_plain(&self, rule: Rule, why: &'static str, inode: InodeRef<'_>) {
+        let s = Subject {
+            inode,
+            ops: 0,
+            caller: 0,
+            pos: 0,
+            len: 0,
+            flags: None,
+            map: Map::default(),
+            src: Map::default(),
+        };
+        self.reports.hit(rule, why, &s);
+    }
+}
+
+impl Hooks for Checker {
+    fn iter(&self, iter: IterRef<'_>, ops: usize, caller: usize) {
+        let Some(inode) = iter.inode().filter(|i| self.wanted(i)) else {
+            return;
+        };
+        self.seen.iters.fetch_add(1, Relaxed);
+        let r = iter.request();
+        let mut broken = None;
+        let op = self.operations.with(iter.key(), |op| {
+            op.enter(&r, ops, caller, &mut |rule, why| broken = Some((rule, why)));
+            *op
+        });
+        if let Some((rule, why)) = broken {
+            self.reports.hit(rule, why, &subject(inode, &op, &r));
+        }
+        if !self.probed.load(Relaxed) {
+            return;
+        }
+        if let Some(range) = unused_reservation(&r, &inode.file()) {
+            self.tasks.with(me(), |t| {
+                t.owed = Some(Owed {
+                    iter: iter.key(),
+                    inode: inode.key(),
+                    op,
+                    request: r,
+                    range,
+                });
+            });
+        }
+    }
+
+    fn dstmap(&self, iter: IterRef<'_>) {
+        let Some(inode) = iter.inode().filter(|i| self.wanted(i)) else {
+            return;
+        };
+        self.seen.begins.fetch_add(1, Relaxed);
+        let mut r = iter.request();
+        if r.has(req::DIRECT | req::WRITE) {
+            let dio = self.tasks.get(me()).map_or((0, false), |t| t.dio);
+            r.dsync = dio == (inode.key(), true);
+        }
+        // No report from under the table's lock: at most these two rules look at the sequence.
+        let mut broken = [None; 2];
+        let (op, first) = self.operations.with(iter.key(), |op| {
+            let first = op.rounds == 0;
+            let mut slots = broken.iter_mut();
+            op.begun(&r, &mut |rule, why| {
+                if let Some(slot) = slots.next() {
+                    *slot = Some((rule, why));
+                }
+            });
+            (*op, first)
+        });
+        let s = subject(inode, &op, &r);
+        begin::judge(&r, &inode.file(), first, &mut |rule, why| {
+            self.reports.hit(rule, why, &s)
+        });
+        for (rule, why) in broken.into_iter().flatten() {
+            self.reports.hit(rule, why, &s);
+        }
+    }
+
+    fn writeback(&self, wb: Writeback<'_>) {
+        if !self.wanted(&wb.inode) {
+            return;
+        }
+        self.seen.writebacks.fetch_add(1, Relaxed);
+        let s = Subject {
+            inode: wb.inode,
+            ops: wb.ops,
+            caller: 0,
+            pos: wb.pos,
+            len: wb.len,
+            flags: None,
+            map: wb.map,
+            src: Map::default(),
+        };
+        writeback::judge(&wb.map, wb.pos, &wb.inode.file(), &mut |rule, why| {
+            self.reports.hit(rule, why, &s)
+        });
+    }
+
+    fn writeback_failed(&self, inode: InodeRef<'_>, errno: i32) {
+        if is_odd_error(errno) && self.wanted(&inode) {
+            self.hit_plain(
+                Rule::G28,
+                "writeback lost data for no reason of the device",
+                inode,
+            );
+        }
+    }
+
+    fn dio_begin(&self, inode: InodeRef<'_>, dsync: bool) {
+        if self.wanted(&inode) {
+            self.tasks.with(me(), |t| t.dio = (inode.key(), dsync));
+        }
+    }
+}
+
+impl Probed for Checker {
+    fn iter_returns(&self, iter: IterRef<'_>, ret: i64) {
+        let Some(inode) = iter.inode().filter(|i| self.wanted(i)) else {
+            return;
+        };
+        self.seen.probes.fetch_add(1, Relaxed);
+        let owed = self
+            .tasks
+            .with(me(), |t| t.owed.take_if(|o| o.iter == iter.key()));
+        if let Some(owed) = owed {
+            let s = Subject {
+                pos: owed.range.0,
+                len: (owed.range.1 - owed.range.0) as u64,
+                ..subject(inode, &owed.op, &owed.request)
+            };
+            self.reports
+                .hit(Rule::G16, "a reservation was not given back", &s);
+        }
+        if ret <= 0 {
+            self.operations.take(iter.key());
+        }
+    }
+
+    fn entered(&self, function: Function, inode: InodeRef<'_>) {
+        if !self.wanted(&inode) {
+            return;
+        }
+        self.seen.probes.fetch_add(1, Relaxed);
+        match function {
+            Function::DelallocRelease => {
+                self.tasks.with(me(), |t| {
+                    t.owed.take_if(|o| o.inode == inode.key());
+                });
+                if !inode.invalidate_held_write() {
+                    self.hit_plain(Rule::G17, "released without invalidate_lock", inode);
+                }
+            }
+            Function::Unshare | Function::ZeroRange => {
+                if !inode.lock_held() {
+                    self.hit_plain(Rule::G17b, "unshare or zeroing without i_rwsem", inode);
+                }
+                if !inode.invalidate_held_write() {
+                    self.hit_plain(
+                        Rule::G17b,
+                        "unshare or zeroing without invalidate_lock",
+                        inode,
+                    );
+                }
+            }
+            Function::PageMkwrite => {
+                if !inode.invalidate_held() {
+                    self.hit_plain(Rule::G17b, "a write fault without invalidate_lock", inode);
+                }
+            }
+            Function::BufferedWrite => {
+                if !inode.lock_held() {
+                    self.hit_plain(Rule::G17b, "a buffered write without i_rwsem", inode);
+                }
+            }
+        }
+    }
+}

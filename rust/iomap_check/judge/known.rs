@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Known deviations: where a filesystem breaks a rule and is right, or is known to.
+//!
+//! A masked violation is counted and not reported. No rule of severity error is masked for a
+//! filesystem unless its reason says why that is no error there.
+
+use super::rules::Rule;
+
+/// One deviation of one filesystem.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Name of the filesystem type, as in `/proc/filesystems`.
+    pub fs: &'static str,
+    /// The rule.
+    pub rule: Rule,
+    /// Why.
+    pub reason: &'static str,
+}
+
+macro_rules! known {
+    ($($fs:literal: $($rule:ident)+, $reason:literal;)*) => {
+        /// All of them.
+        pub const KNOWN: &[Known] = &[$($(
+            Known { fs: $fs, rule: Rule::$rule, reason: $reason },
+        )+)*];
+    };
+}
+
+known! {
+    "exfat": G4, "report of a hole keeps the address of the cluster before it";
+    "exfat": G5, "mappings end at the valid size, a byte";
+    "exfat": G11, "raises i_size before it zeroes what is new";
+    "exfat": G13, "writes metadata itself after a synchronous write";
+    "exfat": G17b, "zeroes inside its own write begin, without invalidate_lock";
+    "ntfs": G4, "holes have a computed address, resident ones address 0";
+    "ntfs": G5, "mappings end at the initialised size, a byte";
+    "ntfs": G6, "its delayed path may find LCN_HOLE";
+    "ntfs": G11, "raises i_size before it zeroes what is new";
+    "ntfs": G13, "writes metadata itself after a synchronous write";
+    "ntfs": G16, "never gives reservations back; has a scheme of its own";
+    "ntfs": G17b, "zeroes inside its own write begin, without invalidate_lock";
+    "ntfs3": G5, "mappings end at the valid size, a byte";
+    "ntfs3": G11, "raises i_size before it zeroes what is new";
+    "ntfs3": G13, "writes metadata itself after a synchronous write";
+    "ntfs3": G16, "never gives reservations back; has a scheme of its own";
+    "gfs2": G11, "raises i_size before it zeroes what is new";
+    "gfs2": G17b, "its glock stands for invalidate_lock";
+    "gfs2": G26, "a write that must not wait may take several mappings";
+    "btrfs": G13, "logs the inode itself after a synchronous write";
+    "ext4": G26, "a write that must not wait may take several mappings";
+    "f2fs": G3, "a preallocated block is shown to a read as unwritten, without an address";
+    "fuse": G3 G4, "has no block device: the server knows where data is";
+    "fuse": G5, "mappings are as long as the request";
+    "fuseblk": G3 G4, "has no block device: the server knows where data is";
+    "fuseblk": G5, "mappings are as long as the request";
+    "erofs": G3 G5, "data may be inline, in a metadata box, or end at any byte";
+    "zonefs": G5, "the last mapping ends with the zone's data";
+    "bdev": G5, "the last mapping ends with the device";
+    "bdev": G17b, "block devices take a lock of their own";
+}
+
+/// The entry for a rule and a filesystem.
+pub fn find(fs: &[u8], rule: Rule) -> Option<&'static Known> {
+    KNOWN
+        .iter()
+        .find(|k| k.rule == rule && k.fs.as_bytes() == fs)
+}
