@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run test fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -44,6 +44,8 @@ help:
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
+	@echo '  make fstests FSTESTS=  your built fstests tree on calf, in VMs: GROUP= TESTS= EXCLUDE= SECTION= FSTYP= JOBS= ...'
+	@echo '                        (see docs/fstests.md)'
 	@echo '  make soak             model test and fsx for hours: SEEDS= (20), STEPS= (10000), OPS= (100000)'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
@@ -79,6 +81,9 @@ compare:
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \
 		$(CARGO) test --locked -p calf-fsck --test repair -- --ignored
+
+fstests:
+	+@scripts/fstests.sh
 
 soak:
 	+@scripts/soak.sh

@@ -5,13 +5,26 @@
 #
 #   image.sh           makes sure that it is there
 #   image.sh --path    prints its path when it is there, else exit 1
+#
+# CALF_IMAGE=fstests   a larger one, with the programs and users that fstests wants
 . "$(dirname "$0")/../scripts/lib.sh"
 
 SUITE=bookworm
 PACKAGES=mount,util-linux,kmod,procps,e2fsprogs,xfsprogs,attr,acl,strace
 RECIPE=2 # count up when the way of building changes
+ACCOUNTS=
+case ${CALF_IMAGE:-} in
+'') ;;
+fstests)
+	PACKAGES+=,acct,bc,bsdextrautils,btrfs-progs,dbench,dmsetup,duperemove,fdisk,file,fio,gawk,jq,keyutils,libaio1
+	PACKAGES+=,libcap2-bin,libgdbm6,libgdbm-compat4,liburing2,lsof,parted,perl,psmisc,python3,quota
+	PACKAGES+=,thin-provisioning-tools,util-linux-extra,uuid-runtime,xfsdump
+	ACCOUNTS="fsgqa:2001 123456-fsgqa:2002 fsgqa2:2003"
+	;;
+*) die "CALF_IMAGE=$CALF_IMAGE: there is only fstests" ;;
+esac
 
-key=$({ echo "$RECIPE $SUITE $PACKAGES"; cat "$CALF_ROOT/qemu/stub"; } | digest)
+key=$({ echo "$RECIPE $SUITE $PACKAGES${ACCOUNTS:+ $ACCOUNTS}"; cat "$CALF_ROOT/qemu/stub"; } | digest)
 dir=$CALF_CACHE/image/$key
 if [ "${1:-}" = --path ]; then
 	[ -e "$dir/root.img" ] || exit 1
@@ -39,6 +52,11 @@ mkdir -p "$tmp/root/payload" "$tmp/root/mnt"
 rm -rf "$tmp/root/lib/modules"
 ln -s /payload/lib/modules "$tmp/root/lib/modules"
 install -m 755 "$CALF_ROOT/qemu/stub" "$tmp/root/sbin/calf-init"
+for a in $ACCOUNTS; do
+	echo "${a%:*}:x:${a#*:}:${a#*:}::/tmp:/bin/bash" >>"$tmp/root/etc/passwd"
+	echo "${a%:*}:x:${a#*:}:" >>"$tmp/root/etc/group"
+	echo "${a%:*}:*:19000:0:99999:7:::" >>"$tmp/root/etc/shadow"
+done
 rm -rf "$tmp/root/var/lib/apt" "$tmp/root/var/cache/apt" "$tmp/root/dev"
 mkdir -p "$tmp/root/dev"
 size=$(du -sm "$tmp/root" | cut -f1)

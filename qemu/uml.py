@@ -82,7 +82,7 @@ def copy(reader, path):
 def disks(opt):
     """Serial, file, read-only: in the order in which the kernel names them."""
     fixed = [("calfroot", opt.root, True), ("calfpayload", opt.payload, True)]
-    return fixed + [(*d.split("=", 1), False) for d in opt.disk]
+    return fixed + [(*d.split("=", 1), False) for d in opt.disk] + [(*d.split("=", 1), True) for d in opt.disk_ro]
 
 
 def memory_bytes(text):

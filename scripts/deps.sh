@@ -11,6 +11,8 @@ packages=(
 	make gcc libc6-dev flex bison bc libelf-dev libssl-dev cpio rsync kmod dwarves xz-utils
 	# virtual machine and its image
 	qemu-system-x86 mmdebstrap e2fsprogs debian-archive-keyring python3
+	# the reports of make fstests
+	python3-junit.xml
 )
 
 missing() {

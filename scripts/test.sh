@@ -53,10 +53,10 @@ step() {
 
 syntax() {
 	local f
-	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub tests/runner/*.sh; do
+	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub tests/runner/*.sh tests/fstests/*.sh tests/fstests/overlay/* tests/fstests/fake/check; do
 		case $(head -n 1 "$f") in *bin/sh) sh -n "$f" || return 1 ;; *) bash -n "$f" || return 1 ;; esac
 	done
-	python3 - scripts/vmtests.py qemu/run qemu/uml.py <<-'END'
+	python3 - scripts/vmtests.py qemu/run qemu/uml.py tests/fstests/*.py <<-'END'
 		import ast, sys
 		for f in sys.argv[1:]:
 		    ast.parse(open(f).read(), f)
@@ -96,6 +96,9 @@ if [ -z "${T:-}" ]; then
 	step "clippy on the module" clippy_module
 	vm_command runner
 	step "runner" scripts/test-runner.sh "$LOG/runner" "${VM[@]}"
+	machine=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG")
+	[ "$RUNNER" = qemu ] || machine+=(--uml)
+	step "make fstests" scripts/test-fstests.sh "$LOG/fstests" "release=$(module_path release)" "$BUILD/stage" -- "${machine[@]}"
 fi
 
 vm_command test

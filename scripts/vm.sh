@@ -45,19 +45,27 @@ cargo_in() {
 			CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
 }
 
-# build_tools: mkfs.calf, fsck.calf, calf-dump, calf-growfs and calf-damage, and the test programs, into build/stage.
-build_tools() {
-	local stage=$BUILD/stage f p
-	lock "cargo-$(digest <<<"$BUILD")"
-	rm -rf "$stage.tmp"
-	mkdir -p "$stage.tmp/bin" "$stage.tmp/tests"
+# build_bin DEST: mkfs.calf, fsck.calf, calf-dump, calf-growfs and calf-damage into DEST/bin.
+build_bin() {
+	local f p
+	mkdir -p "$1/bin"
 	export CARGO_TARGET_DIR=$BUILD/target-tools
 	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked || exit 2
 	for f in mkfs.calf fsck.calf calf-dump calf-growfs calf-damage; do
 		# Cargo knows no dot in a program's name, and an explicit target adds a folder.
 		p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/{"$f","${f/./-}","${f/./_}"} 2>/dev/null | head -n 1 || true)
-		[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$stage.tmp/bin/$f"
+		[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$1/bin/$f"
 	done
+	unset CARGO_TARGET_DIR
+}
+
+# build_tools: these and the test programs, into build/stage.
+build_tools() {
+	local stage=$BUILD/stage
+	lock "cargo-$(digest <<<"$BUILD")"
+	rm -rf "$stage.tmp"
+	mkdir -p "$stage.tmp/tests"
+	build_bin "$stage.tmp"
 	export CARGO_TARGET_DIR=$BUILD/target-tests
 	quietly "$BUILD/log/tests.log" "test programs" "$CALF_ROOT/tests/payload.sh" "$stage.tmp" || exit 2
 	unset CARGO_TARGET_DIR
