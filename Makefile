@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo
 	@echo '  make run              boot a VM, run the reproducers, check the disk, print the table'
 	@echo '                        REPRO=NAME[,NAME] only these'
+	@echo '  make lab-table        every switch TIMES= times (100) on and off, into docs/bugs/long-run.md'
 	@echo '  make test             host tests and VM tests; the last line is the sum'
 	@echo '                        T=NAME[,NAME] only these VM tests; LAB=1 with the laboratory module, which'
 	@echo '                        watches the contracts'
@@ -68,6 +69,9 @@ help:
 
 run:
 	+@scripts/run.sh
+
+lab-table:
+	+@scripts/lab-table.sh
 
 test:
 	+@scripts/test.sh
@@ -128,4 +132,4 @@ clippy: preflight
 	$(MAKE) --no-print-directory modules MO=build/$(krelease)-clippy CLIPPY=1 W=e
 
 check-layers:
-	@scripts/check-layers.sh $(wildcard build/$(krelease)-release/calf.ko)
+	@scripts/check-layers.sh $(wildcard build/$(krelease)-release/calf.ko build/$(krelease)-lab/calf.ko)

@@ -31,7 +31,21 @@ macro_rules! bug {
 macro_rules! gate {
     ($inode:expr, $gate:ident) => {
         #[cfg(calf_lab)]
-        crate::lab::gates::pass($inode, crate::lab::Gate::$gate);
+        let _ = crate::lab::gates::pass($inode, crate::lab::Gate::$gate);
+    };
+}
+
+/// A gate that may also end in an error: `Ok(())` in builds without the laboratory.
+#[cfg(calf_lab)]
+macro_rules! fault {
+    ($inode:expr, $gate:ident) => {
+        crate::lab::gates::pass($inode, crate::lab::Gate::$gate)
+    };
+}
+#[cfg(not(calf_lab))]
+macro_rules! fault {
+    ($inode:expr, $gate:ident) => {
+        Ok::<(), kernel::error::Error>(())
     };
 }
 

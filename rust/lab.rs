@@ -13,6 +13,7 @@ pub(crate) mod release;
 pub(crate) mod switches;
 pub(crate) mod unshare;
 pub(crate) mod writeback;
+pub(crate) mod zero;
 
 pub(crate) use gates::Gate;
 pub(crate) use switches::{BugSet, Switch};

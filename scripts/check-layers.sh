@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# check-layers.sh [release-calf.ko]: where unsafe code and raw bindings may be, who may use whom, and that a
-# release module carries nothing of the laboratory. Prints the count of unsafe blocks. Exit 1 on a violation.
+# check-layers.sh [release-calf.ko [lab-calf.ko]]: where unsafe code and raw bindings may be, who may use whom, that a
+# release module carries nothing of the laboratory, and that its text is smaller than that of a module with it. Prints
+# the count of unsafe blocks. Exit 1 on a violation.
 . "$(dirname "$0")/lib.sh"
 cd "$CALF_ROOT"
 set +e +o pipefail # a grep that finds nothing is good news here
@@ -74,6 +75,14 @@ if [ -n "${1:-}" ]; then
 	} | while read -r word; do
 		grep -qaF -- "$word" "$1" && echo "$1: $word"
 	done | complain "a release module carries laboratory names"
+fi
+
+text() { size "$1" | awk 'NR == 2 { print $1 }'; } # bytes of code and constants
+if [ -n "${2:-}" ]; then
+	release=$(text "$1") lab=$(text "$2")
+	[ -n "$release" ] && [ -n "$lab" ] || die "check-layers: no sizes of $1 and $2"
+	[ "$release" -lt "$lab" ] || echo "$release bytes, with the laboratory $lab" | complain "the release module is no smaller"
+	echo "check-layers: text of the release module $release bytes, with the laboratory $lab"
 fi
 
 echo "check-layers: $blocks unsafe blocks, $fns unsafe functions, $impls unsafe impls and traits, in:$report"

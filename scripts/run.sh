@@ -4,6 +4,7 @@
 # the disk image from here, and prints the table. Exit 0 only if all is as expected.
 #
 # REPRO=name,name   only these reproducers; REPRO may hold further arguments of `calf-repro run`
+# LIMIT=seconds     how long the reproducers may take together (600)
 . "$(dirname "$0")/vm.sh"
 
 prepare lab
@@ -13,7 +14,7 @@ args=()
 say "vm: boot, run the reproducers ..."
 t0=$(date +%s)
 status=0
-"${VM[@]}" --quiet --results "$VMDIR/results.json" "${args[@]}" repro:600:lab || status=$?
+"${VM[@]}" --quiet --results "$VMDIR/results.json" "${args[@]}" "repro:${LIMIT:-600}:lab" || status=$?
 say "vm: done in $(($(date +%s) - t0))s (status $status)"
 
 guest=$VMDIR/guest.log

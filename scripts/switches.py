@@ -6,7 +6,7 @@
     scripts/switches.py --check          fail if a switch has no page, no reproducer or no line in the list, or a
                                          page no switch, or lacks a part
     scripts/switches.py --output LOG...  write what the reproducers printed (guest.log of `make run`) into the pages
-    scripts/switches.py --long TEXT LOG  write docs/bugs/long-run.md from a long run; TEXT says where it ran
+    scripts/switches.py --long TEXT LOG...  write docs/bugs/long-run.md from long runs; TEXT says where they ran
 """
 
 import pathlib
@@ -95,24 +95,26 @@ def output(logs):
         page.write_text(SHOWN.sub(lambda _: block, page.read_text()))
 
 
-def long(where, log):
+def long(where, logs):
     table = switches()
-    text = pathlib.Path(log).read_text(errors="replace")
-    took = {}
-    for name, secs in re.findall(r"^ok \d+ (\w+) (?:on|off): .*?([0-9.]+) ?s", text, re.M):
-        took[name] = took.get(name, 0.0) + float(secs)
-    rows, runs = [], set()
-    for name, off, on, verdict in results([log]):
-        n = [re.match(r"(\d+) of (\d+): ?(.*)", side) for side in (off, on)]
-        if verdict != "as-expected" or not all(n):
-            sys.exit(f"switches: {name} is not as expected: {off} / {on}")
-        runs |= {m[2] for m in n}
-        seen = re.search(rf"^{name} +C-\S+ +\d+ of \d+ +\d+ of \d+ +(.*?) +as-expected", text, re.M)
-        rows.append(f"| `{name}` | {table[name]} | {n[0][1]} of {n[0][2]} | {n[1][1]} of {n[1][2]} "
-                    f"| {took.get(name, 0):.0f} | {seen[1] if seen else '?'} |")
-    if len(runs) != 1 or len(rows) != len(table):
-        sys.exit(f"switches: {len(rows)} of {len(table)} switches, runs {sorted(runs)}")
-    (BUGS / "long-run.md").write_text(LONG.format(runs=runs.pop(), where=where) + "\n".join(rows) + "\n")
+    rows, runs = {}, set()
+    for log in logs:
+        text = pathlib.Path(log).read_text(errors="replace")
+        took = {}
+        for name, secs in re.findall(r"^ok \d+ - (\w+) (?:on|off): .* # ([0-9.]+) s", text, re.M):
+            took[name] = took.get(name, 0.0) + float(secs)
+        seen = dict(re.findall(r"^(\w+) +C-\S+ +\d+ of \d+ +\d+ of \d+ +(.*?) +as-expected", text, re.M))
+        for name, off, on, verdict in results([log]):
+            n = [re.match(r"(\d+ of (\d+)):", side) for side in (off, on)]
+            if verdict != "as-expected" or not all(n):
+                sys.exit(f"switches: {name} is not as expected: {off} / {on}")
+            runs |= {m[2] for m in n}
+            rows[name] = (f"| [`{name}`]({name}.md) | {table[name]} | {n[0][1]} | {n[1][1]} | {took.get(name, 0):.0f} "
+                          f"| {seen.get(name, '?')} |")
+    missing = table.keys() - rows.keys()
+    if len(runs) != 1 or missing:
+        sys.exit(f"switches: runs {sorted(runs)}, missing: {sorted(missing)}")
+    (BUGS / "long-run.md").write_text(LONG.format(runs=runs.pop(), where=where) + "\n".join(rows[n] for n in table) + "\n")
 
 
 def main():
@@ -127,8 +129,8 @@ def main():
                 sys.exit("\n".join(bad))
         case ["--output", *logs]:
             output(logs)
-        case ["--long", where, log]:
-            long(where, log)
+        case ["--long", where, *logs] if logs:
+            long(where, logs)
         case _:
             sys.exit(__doc__)
 

@@ -82,6 +82,7 @@ if [ -z "${T:-}" ]; then
 	step "formatting" make --no-print-directory fmtcheck
 	step "layers" scripts/check-layers.sh
 	step "docs/rules.md is current" scripts/rules.py --check
+	step "switches and their pages" scripts/switches.py --check
 	step "preflight" scripts/test-preflight.sh
 	step "cargo test tools" cargo_test tools
 	step "cargo test tests" cargo_test tests
@@ -91,7 +92,7 @@ fi
 
 prepare release lab
 if [ -z "${T:-}" ]; then
-	step "layers of the release module" scripts/check-layers.sh "$(module_path release)"
+	step "layers of the release module" scripts/check-layers.sh "$(module_path release)" "$(module_path lab)"
 	step "layers: a lab module is told apart" lab_is_told_apart
 	step "clippy on the module" clippy_module
 	vm_command runner

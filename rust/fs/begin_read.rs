@@ -64,7 +64,7 @@ impl IomapOps for Report {
                 let e = map::clip(e, at, at.saturating_add(run));
                 ReportMap::Mapped {
                     run: map::run(sb, e)?,
-                    shared,
+                    shared: shared && !bug!(sb, SwapIgnoresShared),
                 }
             }
             // What is staged over no data is a delayed allocation to the user.
@@ -91,6 +91,7 @@ impl IomapOps for Seek {
         let answer = match map::old_at(sb, inode, &ext, at)? {
             Old::Written(e) => SeekMap::Data(map::run(sb, e)?),
             Old::Unwritten(e) => SeekMap::Unwritten(map::span(sb, at, e.end())?),
+            Old::Hole { end } if bug!(sb, SeekIgnoresCow) => SeekMap::Hole(map::span(sb, at, end)?),
             // The page cache knows whether a staged hole has data (C-SEEK-UNWRITTEN).
             Old::Hole { end } => match map::staged_over_hole(&ext, at, end) {
                 (true, end) => SeekMap::Unwritten(map::span(sb, at, end)?),

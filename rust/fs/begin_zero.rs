@@ -53,6 +53,10 @@ fn begin_locked(
     let eof = inode.size().div_ceil(sb.block_size());
     let to = limit.min(old.end());
     if at >= eof {
+        #[cfg(calf_lab)]
+        if let Some(map) = crate::lab::zero::past_eof(sb, inode, ext, at, to.min(end))? {
+            return Ok(ZeroMap::Lab(map));
+        }
         return Ok(ZeroMap::Hole(map::span(sb, at, to)?));
     }
     let to = to.min(eof).min(end.max(at + 1));
@@ -90,6 +94,9 @@ fn begin_locked(
                 Some(batch) => ZeroMap::StagedDirty { span, batch },
                 None => ZeroMap::Hole(span),
             })
+        }
+        (Old::Unwritten(_), None) if bug!(sb, ZeroUnwrittenTrustsMap) => {
+            Ok(ZeroMap::Hole(map::span(sb, at, to)?))
         }
         (Old::Hole { .. }, None) => Ok(ZeroMap::Hole(map::span(sb, at, to)?)),
         (Old::Unwritten(e), None) => {

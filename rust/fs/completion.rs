@@ -58,10 +58,15 @@ impl IoendWorker for Worker {
     fn complete(ioend: CompletedIoend<Calf>) {
         let inode = ioend.inode();
         let sb = inode.sb().data();
-        let result = ioend.status().and_then(|()| complete(sb, inode, &ioend));
+        let result = ioend
+            .status()
+            .and_then(|()| fault!(inode, WbEndIo))
+            .and_then(|()| complete(sb, inode, &ioend));
         if ioend.is_staged() {
             let (start, run) = blocks_of(sb, &ioend);
-            reserve::unpin(inode, start, run, result.is_err());
+            // C-IOEND-ERROR: nothing is mapped, the blocks are reserved again (C6).
+            let failed = result.is_err() && !bug!(sb, CowErrorLeavesDelalloc);
+            reserve::unpin(inode, start, run, failed);
         }
         if result.is_err() {
             sb.counters().io_errors.inc();
@@ -85,9 +90,11 @@ pub(crate) fn blocks_of(sb: &Sb, ioend: &CompletedIoend<Calf>) -> (u64, Run) {
 fn complete(sb: &Sb, inode: &Inode, ioend: &CompletedIoend<Calf>) -> Result {
     let (start, run) = blocks_of(sb, ioend);
     let end = start + run.len;
-    // C10: byte accurate, never past the size in memory.
+    // C10: byte accurate, never past the size in memory (C-IOEND-APPEND).
     let size = NewSize::upto(ioend.offset() + ioend.size());
     if ioend.is_staged() {
+        #[cfg(calf_lab)]
+        let end = crate::lab::writeback::claimed_beside(sb, inode, start, end);
         map_staged(inode, start, end, Landed::new(start, run.start), size)
     } else if ioend.is_unwritten() {
         convert(inode, start, end, size)
@@ -135,7 +142,9 @@ impl NewSize {
     /// The size after the blocks below byte `done` are mapped.
     fn after(self, inode: &Inode, done: u64) -> u64 {
         let end = self.end.min(done);
-        if self.clamp {
+        if self.clamp && bug!(inode.sb().data(), AppendIsizeFromInode) {
+            inode.size()
+        } else if self.clamp {
             end.min(inode.size())
         } else {
             end

@@ -49,6 +49,10 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
         PUNCH_HOLE | UNSHARE_RANGE | ZERO_RANGE | COLLAPSE_RANGE | INSERT_RANGE => {}
         _ => return Err(EOPNOTSUPP),
     }
+    #[cfg(calf_lab)]
+    if mode == UNSHARE_RANGE && bug!(sb, UnshareNolock) {
+        return crate::lab::unshare::without_locks(inode, pos, len);
+    }
     let _lock = inode.lock();
     let guard = inode.invalidate_lock();
     inode.dio_wait();

@@ -113,7 +113,12 @@ impl Remap<'_> {
             zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
         }
         // What was zeroed must be on disk before the size moves over it.
-        flush_unmap(self.to, pos.min(size), pos.saturating_add(len))?;
+        let end = pos.saturating_add(len);
+        if bug!(self.sb, RemapNoInvalidate) {
+            self.to.write_and_wait(pos.min(size), end - 1)?;
+        } else {
+            flush_unmap(self.to, pos.min(size), end)?;
+        }
         reserve::staging_drop(self.to, self.dst, self.dst.saturating_add(self.blocks));
         Ok(())
     }

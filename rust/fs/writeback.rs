@@ -75,7 +75,11 @@ fn write_range(
     let reuse = cached(ctx, inode, pos);
     let pinned = match reuse {
         true => None,
-        false => map_range(ctx, inode, pos, len)?,
+        false => map_range(ctx, inode, pos, len).inspect_err(|_| {
+            ctx.clear_map();
+            #[cfg(calf_lab)]
+            crate::lab::writeback::failed(sb, inode, pos >> sb.block_shift());
+        })?,
     };
     check!(wb_map(ctx, pos, len, reuse));
     let added = ctx.add_to_ioend(folio, pos, end_pos, len);
@@ -132,18 +136,10 @@ fn map_range(
     let sb = inode.sb().data();
     let (at, end) = map::blocks(sb, pos, pos.saturating_add(u64::from(len)));
     #[cfg(calf_lab)]
-    if let Err(e) = crate::lab::writeback::before_lookup(sb, inode, at) {
-        ctx.clear_map();
-        return Err(e);
-    }
+    crate::lab::writeback::before_lookup(sb, inode, at)?;
+    fault!(inode, WbMap)?;
     let mut ext = inode.data().ext.write();
-    let map = match decide(sb, inode, &mut ext, at, end) {
-        Ok(map) => map,
-        Err(e) => {
-            ctx.clear_map();
-            return Err(e);
-        }
-    };
+    let map = decide(sb, inode, &mut ext, at, end)?;
     let mut pinned = None;
     if let WritebackMap::Staged(run) = map {
         let blocks = (run.span().len() >> sb.block_shift()).min(end - at);
@@ -153,6 +149,11 @@ fn map_range(
         };
         sb.alloc().pin(run);
         pinned = Some(run);
+    }
+    #[cfg(calf_lab)]
+    if bug!(sb, WbStaleFlags) {
+        ctx.set_map_keep_flags(map, inode.data().cookie());
+        return Ok(pinned);
     }
     ctx.set_map(map, inode.data().cookie());
     Ok(pinned)

@@ -102,6 +102,16 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
         LabSide::of(unsafe { &(*self.ptr).iomap })
     }
 
+    /// [`WritebackCtx::set_map`] without C-WB-FRESH: the flags of the previous mapping stay.
+    #[cfg(calf_lab)]
+    pub fn set_map_keep_flags(&mut self, map: WritebackMap, cookie: u64) {
+        // SAFETY: The context is valid.
+        let flags = unsafe { (*self.ptr).iomap.flags };
+        self.set_map(map, cookie);
+        // SAFETY: The context is valid and ours.
+        unsafe { (*self.ptr).iomap.flags |= flags };
+    }
+
     /// Forgets the mapping, so that [`WritebackCtx::cached`] finds none.
     pub fn clear_map(&mut self) {
         // SAFETY: The context is valid and ours.

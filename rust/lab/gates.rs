@@ -10,6 +10,7 @@
 //! | `arm [ino=N] [skip=K]` | the next task that passes (for that inode, after `K` others) is held |
 //! | `wait` | returns when a task is held; `ETIMEDOUT` if none comes within the limit |
 //! | `release` | lets it go and disarms the gate; `ESRCH` if nobody was held |
+//! | `fail [ino=N] [skip=K]` | as `arm`, but the task goes on with `EIO`, where the place can fail |
 //!
 //! A held task goes on by itself after the limit, or at a signal, and the state says so: then the
 //! test has missed its window. A gate holds one task and is then disarmed. Places where a gate is
@@ -65,13 +66,22 @@ gates! {
     UnshareBegin = c"unshare_begin";
     /// Writeback has added a range of a folio to an ioend; the folio is locked.
     WbBetween = c"wb_between";
+    /// Writeback is about to decide where a range goes; the folio is locked. Can fail.
+    WbMap = c"wb_map";
+    /// The I/O of writeback has ended, its transaction has not begun. Can fail.
+    WbEndIo = c"wb_end_io";
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Armed { ino: Option<u64>, skip: u32 },
+    Armed {
+        ino: Option<u64>,
+        skip: u32,
+        fail: bool,
+    },
     Held,
+    Failed,
     Released,
     TimedOut,
     Interrupted,
@@ -118,27 +128,29 @@ impl Gates {
         states.get(gate as usize).copied().unwrap_or(State::Idle)
     }
 
-    /// Holds the caller if the gate is armed for it.
-    fn pass(&self, gate: Gate, ino: u64) {
+    /// Holds the caller if the gate is armed for it, or fails.
+    fn pass(&self, gate: Gate, ino: u64) -> Result {
         if self.armed.load(Relaxed) & (1 << gate as u32) == 0 {
-            return;
+            return Ok(());
         }
         let mut states = self.states.lock();
         match Self::get(&states, gate) {
-            State::Armed { ino: Some(n), .. } if n != ino => return,
-            State::Armed { skip: 0, .. } => {}
-            State::Armed { ino, skip } => {
-                self.set(
-                    &mut states,
-                    gate,
-                    State::Armed {
-                        ino,
-                        skip: skip - 1,
-                    },
-                );
-                return;
+            State::Armed { ino: Some(n), .. } if n != ino => return Ok(()),
+            State::Armed {
+                skip: 0,
+                fail: true,
+                ..
+            } => {
+                self.set(&mut states, gate, State::Failed);
+                return Err(EIO);
             }
-            _ => return,
+            State::Armed { skip: 0, .. } => {}
+            State::Armed { ino, skip, fail } => {
+                let skip = skip - 1;
+                self.set(&mut states, gate, State::Armed { ino, skip, fail });
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         self.set(&mut states, gate, State::Held);
         let mut left: Jiffies = msecs_to_jiffies(LIMIT_MS);
@@ -151,9 +163,10 @@ impl Gates {
                 }
             }
         }
+        Ok(())
     }
 
-    fn arm(&self, gate: Gate, words: &str) -> Result {
+    fn arm(&self, gate: Gate, words: &str, fail: bool) -> Result {
         let (mut ino, mut skip) = (None, 0);
         for w in words.split_ascii_whitespace() {
             match w.split_once('=') {
@@ -163,7 +176,7 @@ impl Gates {
             }
         }
         let mut states = self.states.lock();
-        self.set(&mut states, gate, State::Armed { ino, skip });
+        self.set(&mut states, gate, State::Armed { ino, skip, fail });
         Ok(())
     }
 
@@ -195,9 +208,9 @@ impl Gates {
     }
 }
 
-/// Holds the caller at `gate` if a test asked for it.
-pub(crate) fn pass(inode: &Inode, gate: Gate) {
-    inode.sb().data().debug().gates().pass(gate, inode.ino());
+/// Holds the caller at `gate` if a test asked for it. `EIO` if a test asked for that.
+pub(crate) fn pass(inode: &Inode, gate: Gate) -> Result {
+    inode.sb().data().debug().gates().pass(gate, inode.ino())
 }
 
 /// What the file of a gate holds.
@@ -225,7 +238,8 @@ fn command(file: &GateFile, reader: &mut UserSliceReader) -> Result {
     let text = core::str::from_utf8(text).map_err(|_| EINVAL)?.trim();
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     match word {
-        "arm" => file.gates.arm(file.gate, rest),
+        "arm" => file.gates.arm(file.gate, rest, false),
+        "fail" => file.gates.arm(file.gate, rest, true),
         "wait" => file.gates.wait(file.gate),
         "release" => file.gates.release(file.gate),
         _ => Err(EINVAL),

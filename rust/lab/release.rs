@@ -29,6 +29,10 @@ pub(crate) fn instead(inode: &Inode, done: &Done<'_>, start: u64, end: u64) -> b
     if bugs.has(Switch::EndSkipPunchIfStale) && done.is_stale() {
         return true;
     }
+    if bugs.has(Switch::UnshareNolock) && done.flags.has(Flags::UNSHARE) {
+        delalloc_release::<_, Release>(&InvalidateHeld::by_nobody(inode), done, start, end);
+        return true;
+    }
     if nested {
         return bugs.has(Switch::PunchRelock) && !relock(inode);
     }
@@ -43,7 +47,7 @@ pub(crate) fn instead(inode: &Inode, done: &Done<'_>, start: u64, end: u64) -> b
         Release::punch(inode, start, end - start);
         return true;
     }
-    if bugs.has(Switch::PunchNolock) {
+    if bugs.has(Switch::PunchNolock) || bugs.has(Switch::PunchNolockEnospc) {
         delalloc_release::<_, Release>(&InvalidateHeld::by_nobody(inode), done, start, end);
         return true;
     }

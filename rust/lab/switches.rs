@@ -69,6 +69,30 @@ switches! {
     ZeroInplaceShared = "zero_inplace_shared", "C-ZERO-FLAGS";
     /// After a short write over shared blocks nothing is taken back.
     PunchWrongFork = "punch_wrong_fork", "C-PUNCH-FORK";
+    /// Unshare runs without its locks: the size may shrink meanwhile.
+    UnshareNolock = "unshare_nolock", "C-SHARED-SRC";
+    /// `punch_nolock` over shared blocks: no space is left when writeback needs it again.
+    PunchNolockEnospc = "punch_nolock_enospc", "C-PUNCH-LOCK";
+    /// A write that failed leaves its claim behind.
+    CowErrorLeavesDelalloc = "cow_error_leaves_delalloc", "C-IOEND-ERROR";
+    /// Completion maps what is staged beside the I/O too.
+    EndCowRemapsUnwritten = "end_cow_remaps_unwritten", "C-IOEND-COW";
+    /// The flags of the previous mapping stay when writeback sets the next one.
+    WbStaleFlags = "wb_stale_flags", "C-WB-FRESH";
+    /// Reports do not tell that blocks are shared.
+    SwapIgnoresShared = "swap_ignores_shared", "C-SWAP";
+    /// A clone leaves the old data of its destination in the page cache.
+    RemapNoInvalidate = "remap_no_invalidate", "C-REMAP";
+    /// `SEEK_DATA` takes a hole for a hole, whatever is staged over it.
+    SeekIgnoresCow = "seek_ignores_cow", "C-SEEK-UNWRITTEN";
+    /// A writeback error takes the reservations of the next folios too.
+    DiscardOffbyone = "discard_offbyone", "C-WB-ERROR-DISCARD";
+    /// Zeroing skips preallocated blocks, dirty or not.
+    ZeroUnwrittenTrustsMap = "zero_unwritten_trusts_map", "C-ZERO-UNWRITTEN";
+    /// Zeroing finds reservations past EOF.
+    ZeroPosteofDelalloc = "zero_posteof_delalloc", "C-ZERO-POSTEOF";
+    /// Completion makes the size in memory that on disk.
+    AppendIsizeFromInode = "append_isize_from_inode", "C-IOEND-APPEND";
 }
 
 /// The switches that are on for a mount. Fixed at mount (C12).

@@ -9,10 +9,12 @@
 
 use super::switches::Switch;
 use crate::algo::staging::{Entry, State};
+use crate::fs::begin_unshare::UNSHARE;
+use crate::fs::begin_write::WRITE_OPS;
 use crate::fs::inode::{Inode, InodeExt};
 use crate::fs::{map, reserve, Sb};
 use crate::kapi::iomap::lab::{DELALLOC, MAPPED, NEW, NULL_ADDR, SHARED};
-use crate::kapi::iomap::{LabMap, LabSide};
+use crate::kapi::iomap::{file_unshare, InvalidateHeld, LabMap, LabSide};
 use kernel::prelude::*;
 
 /// The variants.
@@ -59,6 +61,17 @@ pub(crate) fn hole(
         _ => None,
     };
     Ok(Some(LabMap { dst, src }))
+}
+
+/// Variant 5: unshare with neither `i_rwsem` nor `invalidate_lock`.
+pub(crate) fn without_locks(inode: &Inode, pos: u64, len: u64) -> Result {
+    let end = pos.saturating_add(len).min(inode.size());
+    if pos >= end {
+        return Ok(());
+    }
+    let nobody = InvalidateHeld::by_nobody(inode);
+    file_unshare(&nobody, pos, end - pos, UNSHARE, WRITE_OPS)?;
+    inode.write_and_wait(pos, end - 1)
 }
 
 /// Chooses blocks for the reservation at `at` and returns their address: what the filesystem would

@@ -13,7 +13,7 @@ use super::gates::{pass, Gate};
 use super::switches::Switch;
 use crate::algo::extent::Extent;
 use crate::algo::staging::State;
-use crate::fs::{map, Inode, Sb};
+use crate::fs::{map, reserve, Inode, Sb};
 use crate::kapi::iomap::WritebackMap;
 use kernel::prelude::*;
 
@@ -28,7 +28,12 @@ pub(crate) fn unreserved(
     source: Option<Extent>,
 ) -> Result<Option<WritebackMap>> {
     let bugs = sb.opts().bugs;
-    let drops = bugs.has(Switch::PunchNolock) || bugs.has(Switch::PunchNolockLegacy);
+    let drops = [
+        Switch::PunchNolock,
+        Switch::PunchNolockLegacy,
+        Switch::DiscardOffbyone,
+    ];
+    let drops = drops.iter().any(|s| bugs.has(*s));
     Ok(match source {
         None if drops => Some(WritebackMap::Hole(map::span(sb, at, end)?)),
         Some(e) if bugs.has(Switch::ZeroInplaceShared) => {
@@ -38,18 +43,36 @@ pub(crate) fn unreserved(
     })
 }
 
+/// One past the last block that the completion of I/O to blocks `[start, end)` maps: with
+/// `end_cow_remaps_unwritten` all that was claimed with them, written or not.
+pub(crate) fn claimed_beside(sb: &Sb, inode: &Inode, start: u64, end: u64) -> u64 {
+    if !sb.opts().bugs.has(Switch::EndCowRemapsUnwritten) {
+        return end;
+    }
+    let ext = inode.data().ext.read();
+    ext.staging.find(start).map_or(end, |e| e.end.max(end))
+}
+
+/// Writeback of the range at block `at` has failed: with `discard_offbyone` all that is reserved from
+/// there on in one piece goes, which may be more than the folio.
+pub(crate) fn failed(sb: &Sb, inode: &Inode, at: u64) {
+    if sb.opts().bugs.has(Switch::DiscardOffbyone) {
+        let end = inode.data().ext.read().staging.find(at).map(|e| e.end);
+        reserve::release_reserved(inode, at, end.unwrap_or(at));
+    }
+}
+
 /// Comes before the lookup of block `at`, with the folio locked and no extent lock held.
 pub(crate) fn before_lookup(sb: &Sb, inode: &Inode, at: u64) -> Result {
     if !sb.opts().bugs.has(Switch::WbRetryStale) {
-        pass(inode, Gate::WbLookup);
-        return Ok(());
+        return pass(inode, Gate::WbLookup);
     }
     let claimed = {
         let ext = inode.data().ext.read();
         let found = ext.staging.find(at);
         found.is_some_and(|e| matches!(e.state, State::Claimed(_)))
     };
-    pass(inode, Gate::WbLookup);
+    pass(inode, Gate::WbLookup)?;
     let ext = inode.data().ext.read();
     if !claimed || ext.staging.find(at).is_some() || ext.staging.next_data(at).is_some() {
         return Ok(());

@@ -150,7 +150,7 @@ pub enum WriteMap<N> {
     },
     /// Anything a bug switch likes to say.
     #[cfg(calf_lab)]
-    #[allow(dead_code)] // No switch of a write or zeroing yet.
+    #[allow(dead_code)] // No switch of a write yet.
     Lab(LabMap),
 }
 
@@ -184,7 +184,6 @@ pub enum ZeroMap<N> {
     },
     /// Anything a bug switch likes to say.
     #[cfg(calf_lab)]
-    #[allow(dead_code)] // No switch of a write or zeroing yet.
     Lab(LabMap),
 }
 

@@ -6,6 +6,7 @@
 use crate::frame::{Judgement, Needs, Reproducer, Stage, Verdict};
 use calf_vmlib::error::Context;
 use calf_vmlib::gate::Gate;
+use calf_vmlib::sys::vfs::{shutdown, Shutdown};
 use calf_vmlib::{file, fs, observe, Result};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,16 @@ pub struct Case {
     pub options: &'static str,
     /// All of it.
     pub run: fn(&mut Stage) -> Result<Outcome>,
+}
+
+/// A [`Case`] that asks for more than most.
+pub struct Special {
+    /// The case.
+    pub case: Case,
+    /// See [`Needs::junk`].
+    pub junk: bool,
+    /// See [`Reproducer::expect_warn`].
+    pub warn: Option<&'static str>,
 }
 
 /// What a run showed. Neither correct nor the bug is neither.
@@ -82,6 +93,39 @@ impl Reproducer for Case {
     }
 }
 
+impl Reproducer for Special {
+    type Scene = ();
+    type Seen = Outcome;
+
+    fn name(&self) -> &'static str {
+        self.case.name
+    }
+    fn contract(&self) -> &'static str {
+        self.case.contract
+    }
+    fn summary(&self) -> &'static str {
+        self.case.summary
+    }
+    fn needs(&self) -> Needs {
+        Needs {
+            junk: self.junk,
+            options: self.case.options,
+        }
+    }
+    fn expect_warn(&self) -> Option<&'static str> {
+        self.warn
+    }
+    fn setup(&self, stage: &mut Stage) -> Result<()> {
+        self.case.setup(stage)
+    }
+    fn act(&self, stage: &mut Stage, scene: &mut ()) -> Result<Outcome> {
+        self.case.act(stage, scene)
+    }
+    fn judge(&self, stage: &mut Stage, scene: (), seen: Outcome) -> Result<Judgement> {
+        self.case.judge(stage, scene, seen)
+    }
+}
+
 /// Bytes of a page, and of the block size that the recipes assume.
 pub const PAGE: u64 = 4096;
 
@@ -115,6 +159,19 @@ impl Stage {
     /// A gate of the mount.
     pub fn gate(&self, name: &str) -> Result<Gate> {
         Gate::new(&self.fs.dev, name)
+    }
+
+    /// Ends the mount as a crash does, and mounts again. What was committed is there, what was only in
+    /// memory is not.
+    pub fn crash(&mut self, f: File) -> Result {
+        shutdown(&f, Shutdown::NoFlush).ctx("shutdown")?;
+        drop(f);
+        self.fs.cycle()
+    }
+
+    /// Commits the running transaction, by fsync of another file.
+    pub fn commit(&self) -> Result {
+        self.filled("commit", b'c', 1).map(drop)
     }
 
     /// A counter of the mount.

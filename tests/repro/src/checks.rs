@@ -16,6 +16,12 @@ pub enum Seen {
 const OTHERWISE: &[(&str, Seen)] = &[
     // That end drops what others own shows as dropped pages.
     ("end_truncates_cache", Seen::By("C-PUNCH-NOTRUNC")),
+    // The mapping is sound, the locks are missing.
+    ("unshare_nolock", Seen::By("C-ZERO-LOCK")),
+    // The reservations that went too are missed at writeback.
+    ("discard_offbyone", Seen::By("C-WB-HOLE")),
+    // Swap activation asks as FIEMAP does.
+    ("swap_ignores_shared", Seen::By("C-REPORT-PURE")),
 ];
 
 /// What sees the switch `name`, which breaks `contract`.

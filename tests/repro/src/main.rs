@@ -5,28 +5,40 @@
 //! Output is KTAP, one result for each reproducer and position of the switch, then a table for
 //! people and one `CALF-REPRO` line for each reproducer for programs.
 
+mod append_isize_from_inode;
 mod case;
 mod checks;
+mod cow_error_leaves_delalloc;
+mod discard_offbyone;
+mod end_cow_remaps_unwritten;
 mod end_skip_punch_if_stale;
 mod end_truncates_cache;
 mod frame;
+mod full_disk;
 mod mkwrite_no_reserve;
 mod no_iomap_valid;
 mod no_srcmap;
 mod punch_nolock;
 mod punch_relock;
 mod punch_wrong_fork;
+mod remap_no_invalidate;
+mod seek_ignores_cow;
 mod short_write;
+mod swap_ignores_shared;
 mod unshare;
 mod unshare_hole_reserve;
+mod unshare_nolock;
 mod unshare_srcmap_alias;
 mod unshare_srcmap_alias_new;
 mod unshare_srcmap_nulladdr;
 mod wb_map_end_before_pos;
 mod wb_no_revalidate;
 mod wb_retry_stale;
+mod wb_stale_flags;
 mod zero_hole_ignores_cow;
 mod zero_inplace_shared;
+mod zero_posteof_delalloc;
+mod zero_unwritten_trusts_map;
 
 use calf_vmlib::error::Context;
 use calf_vmlib::{fs, ktap, observe, Env, Fail, Result};
@@ -57,6 +69,18 @@ const ALL: &[&dyn AnyReproducer] = &[
     &zero_hole_ignores_cow::CASE,
     &zero_inplace_shared::CASE,
     &punch_wrong_fork::CASE,
+    &unshare_nolock::CASE,
+    &punch_nolock::ENOSPC,
+    &cow_error_leaves_delalloc::CASE,
+    &end_cow_remaps_unwritten::CASE,
+    &wb_stale_flags::CASE,
+    &swap_ignores_shared::CASE,
+    &remap_no_invalidate::CASE,
+    &seek_ignores_cow::CASE,
+    &discard_offbyone::CASE,
+    &zero_unwritten_trusts_map::CASE,
+    &zero_posteof_delalloc::CASE,
+    &append_isize_from_inode::CASE,
 ];
 
 #[derive(Parser)]

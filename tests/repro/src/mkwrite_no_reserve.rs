@@ -4,12 +4,12 @@
 //! block for it when it is written back. Correct is to refuse the store (SIGBUS; here the kernel
 //! does the store for us and says EFAULT).
 
-use crate::case::{cold_byte, fill, show, Case, Outcome, PAGE};
-use crate::frame::{window_missed, Stage};
+use crate::case::{cold_byte, show, Case, Outcome, PAGE};
+use crate::frame::Stage;
+use crate::full_disk::fill_up;
 use calf_vmlib::error::Context;
 use calf_vmlib::sys::Map;
 use calf_vmlib::Result;
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 /// The reproducer.
@@ -20,29 +20,6 @@ pub const CASE: Case = Case {
     options: "",
     run,
 };
-
-/// Takes all space there is: at the end not even one block can be written.
-fn fill_up(stage: &Stage) -> Result {
-    let f = stage.file("ballast")?;
-    let (mut at, mut step) = (0u64, 1u64 << 30);
-    while step >= PAGE {
-        match rustix::fs::fallocate(&f, FallocateFlags::empty(), at, step) {
-            Ok(()) => at += step,
-            Err(Errno::NOSPC) => step /= 2,
-            Err(e) => return Err(e).ctx("fallocate"),
-        }
-    }
-    let g = stage.file("crumbs")?;
-    for n in 0..10_000 {
-        let wrote = fill(&g, b'c', n * PAGE, PAGE).and_then(|()| g.sync_all().ctx("fsync"));
-        match wrote {
-            Ok(()) => {}
-            Err(e) if e.errno == Some(Errno::NOSPC.raw_os_error()) => return Ok(()),
-            Err(e) => return Err(e),
-        }
-    }
-    Err(window_missed("the filesystem does not fill up"))
-}
 
 fn run(stage: &mut Stage) -> Result<Outcome> {
     let a = stage.filled("a", b'o', 64 << 10)?;

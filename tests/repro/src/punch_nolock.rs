@@ -8,11 +8,14 @@
 
 use crate::case::{cold_byte, show, Case, Outcome};
 use crate::frame::{window_missed, Stage};
+use crate::full_disk::take_all;
 use crate::short_write::{left_over, write_held, ASKED};
 use calf_vmlib::error::Context;
 use calf_vmlib::gate::{is_blocked, until};
 use calf_vmlib::sys::Map;
 use calf_vmlib::Result;
+use rustix::io::Errno;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// The reproducer of the form with `iomap_write_delalloc_release`.
@@ -33,20 +36,28 @@ pub const LEGACY: Case = Case {
     run,
 };
 
+/// The reproducer over shared blocks, on a disk that is full afterwards.
+pub const ENOSPC: Case = Case {
+    name: "punch_nolock_enospc",
+    contract: "C-PUNCH-LOCK",
+    summary: "a store that had space promised fails at fsync with ENOSPC",
+    options: "",
+    run: run_enospc,
+};
+
 const STORE: usize = 512 << 10;
 
-fn run(stage: &mut Stage) -> Result<Outcome> {
-    let f = stage.file("f")?;
-    f.set_len(ASKED as u64).ctx("truncate")?;
-    f.sync_all().ctx("fsync")?;
+/// A short write, and a store through mmap while its reservation is about to be punched. Returns whether
+/// the store had to wait.
+fn race(stage: &Stage, f: &File) -> Result<bool> {
     let gate = stage.gate("punch")?;
     let (tid, stored) = (AtomicI32::new(0), AtomicBool::new(false));
     let mut blocked = false;
     std::thread::scope(|s| -> Result {
         let mut store = None;
         let (tid, stored) = (&tid, &stored);
-        write_held(&f, &gate, || {
-            let map = Map::new(&f, 0, ASKED).ctx("mmap")?;
+        write_held(f, &gate, || {
+            let map = Map::new(f, 0, ASKED).ctx("mmap")?;
             store = Some(s.spawn(move || {
                 tid.store(
                     rustix::thread::gettid().as_raw_nonzero().get(),
@@ -68,6 +79,14 @@ fn run(stage: &mut Stage) -> Result<Outcome> {
             None => Err(window_missed("no store")),
         }
     })?;
+    Ok(blocked)
+}
+
+fn run(stage: &mut Stage) -> Result<Outcome> {
+    let f = stage.file("f")?;
+    f.set_len(ASKED as u64).ctx("truncate")?;
+    f.sync_all().ctx("fsync")?;
+    let blocked = race(stage, &f)?;
     let left = left_over(stage, &f)?;
     let cold = cold_byte(&f, STORE as u64)?;
     Ok(Outcome {
@@ -75,5 +94,23 @@ fn run(stage: &mut Stage) -> Result<Outcome> {
         bug: !blocked && cold == 0 && left == 0,
         observed: format!("fsync 0, the store reads {}", show(cold)),
         facts: format!("fault_waited={blocked} cold={cold:#x} reserved={left}"),
+    })
+}
+
+fn run_enospc(stage: &mut Stage) -> Result<Outcome> {
+    let a = stage.filled("a", b'o', ASKED as u64)?;
+    let f = stage.cloned("f", &a)?;
+    calf_vmlib::fs::drop_caches()?;
+    let blocked = race(stage, &f)?;
+    take_all(stage)?;
+    let synced = f.sync_all().err().and_then(|e| e.raw_os_error());
+    let cold = cold_byte(&f, STORE as u64)?;
+    let source = cold_byte(&a, STORE as u64)?;
+    let full = synced == Some(Errno::NOSPC.raw_os_error());
+    Ok(Outcome {
+        correct: blocked && synced.is_none() && cold == b'M' && source == b'o',
+        bug: !blocked && full && cold == b'o' && source == b'o',
+        observed: format!("fsync: ENOSPC, the store reads {}", show(cold)),
+        facts: format!("fault_waited={blocked} fsync={synced:?} cold={cold:#x} source={source:#x}"),
     })
 }

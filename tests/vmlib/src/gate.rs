@@ -39,6 +39,17 @@ impl Gate {
         self.tell(&format!("arm ino={ino} skip={skip}"))
     }
 
+    /// The next task that passes with inode `ino`, after `skip` others, will get `EIO`.
+    pub fn fail(&self, ino: u64, skip: u32) -> Result {
+        self.tell(&format!("fail ino={ino} skip={skip}"))
+    }
+
+    /// Has a task got the error of [`Gate::fail`]?
+    pub fn has_failed(&self) -> Result<bool> {
+        let state = std::fs::read_to_string(&self.file).ctx(self.file.display())?;
+        Ok(state.trim() == "Failed")
+    }
+
     /// Returns when a task is held. A miss is an error: the window was not hit.
     pub fn wait(&self) -> Result {
         self.tell("wait")
