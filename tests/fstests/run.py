@@ -35,8 +35,9 @@ COMPLAINT = re.compile(
     r"VFS: Busy inodes|INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|Bad page state"
     r"|scheduling while atomic|KASAN:|panicked at|iomap_check:|calf-check:|calf: contract|Objects remaining"
 )
+STOPPED = "stopped"
 GRACE = 20  # seconds beyond a test's limit, for the guest to say who is blocked
-PORTION_TESTS, PORTION_SECONDS = 25, 400
+PORTION_TESTS, PORTION_SECONDS = 30, 600
 
 SECTIONS = {
     ("calf", "4k"): {}, ("calf", "lab"): {},
@@ -149,9 +150,9 @@ class Deal:
         spent = time.monotonic() - self.began
         expected = sum(map(self.expect, self.left))
         known = sum(self.expect(x["test"]) for x in self.results) or 1
-        eta = expected * spent / known
+        left = "about %s left" % report.clock(expected * spent / known) if spent > 30 else ""
         status = f"[{done}/{self.total}] {n[PASSED]} passed, {bad} failed, {n[NOTRUN]} not run, " \
-                 f"{report.clock(spent)} gone, about {report.clock(eta)} left"
+                 f"{report.clock(spent)} gone, {left}"
         if sys.stderr.isatty():
             line = "" if r["verdict"] == PASSED else "%s: %s %s\n" % (r["test"], r["verdict"], r["reason"][:90])
             sys.stderr.write("\r\033[K" + line + status)
@@ -330,6 +331,8 @@ class Boot:
     def judge(self, killed):
         self.publish()
         left = [t for t in self.tests if t not in self.results]
+        if self.deal.error == STOPPED:
+            return left, None
         if self.error:
             return left, "error " + self.error
         if self.done:
@@ -402,14 +405,13 @@ def main():
     print("fstests: %d tests of %s on %s, section %s, %d VM%s" % (
         len(tests), opt.tree, opt.fstyp, opt.section, opt.jobs, "s" * (opt.jobs > 1)), file=sys.stderr)
     vms = [Vm(deal, n) for n in range(opt.jobs)]
-    stopped = False
     try:
         for vm in vms:
             vm.start()
         while any(vm.is_alive() for vm in vms):
             time.sleep(0.1)
     except (KeyboardInterrupt, SystemExit):
-        stopped, deal.error = True, "stopped"
+        deal.error = STOPPED
         for vm in vms:
             if vm.process and vm.process.poll() is None:
                 vm.process.terminate()
@@ -420,7 +422,7 @@ def main():
     status = report.save(opt, deal.results, partial=False)
     if deal.error:
         print("fstests: " + deal.error, file=sys.stderr)
-    if stopped or deal.error or not deal.results:
+    if deal.error or not deal.results:
         return 2
     return status
 
