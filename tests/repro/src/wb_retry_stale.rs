@@ -28,6 +28,7 @@ pub const CASE: Case = Case {
 };
 
 const LEN: u64 = 64 << 10;
+const NEIGHBOUR: u64 = 5 * PAGE;
 
 /// The race on block 0 of `b`; returns the error of fsync. The direct write may end in the task that
 /// submits it, with `i_rwsem` held, so the buffered data comes through a map.
@@ -66,14 +67,19 @@ fn run(stage: &mut Stage) -> Result<Outcome> {
     let a = stage.filled("a", b'o', LEN)?;
     let b = stage.cloned("b", &a)?;
     let direct = file::open_direct(&stage.path("b"))?;
+    // The neighbour: its block is its own, so it is overwritten in place and nothing is staged for it.
+    fill(&b, b'n', NEIGHBOUR, PAGE)?;
+    b.sync_all().ctx("fsync")?;
     fs::drop_caches()?;
+    fill(&b, b'N', NEIGHBOUR, PAGE)?;
     let error = race(stage, &b, &direct)?;
     let byte = cold_byte(&b, 0)?;
+    let neighbour = cold_byte(&b, NEIGHBOUR)?;
 
     let c = stage.cloned("c", &a)?;
     let direct = file::open_direct(&stage.path("c"))?;
     fs::drop_caches()?;
-    fill(&c, b'P', 5 * PAGE, PAGE)?;
+    fill(&c, b'P', NEIGHBOUR, PAGE)?;
     let hidden = race(stage, &c, &direct)?;
     let hides = hidden.is_none() && cold_byte(&c, 0)? == b'B';
     let again = error == Some(Errno::AGAIN.raw_os_error());
@@ -83,9 +89,15 @@ fn run(stage: &mut Stage) -> Result<Outcome> {
         Some(e) => Errno::from_raw_os_error(e).to_string(),
     };
     Ok(Outcome {
-        correct: error.is_none() && byte == b'B' && hides,
-        bug: again && byte == b'D' && hides,
-        observed: format!("fsync: {errno}, block 0 is {}", show(byte)),
-        facts: format!("fsync={errno:?} block0={byte:#x} later_claim_hides={hides}"),
+        correct: error.is_none() && byte == b'B' && neighbour == b'N' && hides,
+        bug: again && byte == b'D' && neighbour == b'n' && hides,
+        observed: format!(
+            "fsync: {errno}, block 0 is {}, a neighbour {}",
+            show(byte),
+            show(neighbour)
+        ),
+        facts: format!(
+            "fsync={errno} block0={byte:#x} neighbour={neighbour:#x} later_claim_hides={hides}"
+        ),
     })
 }
