@@ -10,7 +10,7 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 
 SUITE=bookworm
-PACKAGES=mount,util-linux,kmod,procps,e2fsprogs,xfsprogs,attr,acl,strace
+PACKAGES=mount,util-linux,kmod,procps,e2fsprogs,xfsprogs,btrfs-progs,exfatprogs,attr,acl,strace
 RECIPE=2 # count up when the way of building changes
 ACCOUNTS=
 case ${CALF_IMAGE:-} in

@@ -126,25 +126,25 @@ rules! {
         "A source covers the position, is neither new nor stale, and lies elsewhere than the destination.";
     G9 = Error, Begin, "C-SRC-NOT-FOR-READ C-NEW-ZERO",
         "The answer to a read has no source and is not new.";
-    G10 = Warn, Begin, "C-REPORT",
+    G10 = Warn, Begin, "C-REPORT-PURE C-FIEMAP-PROGRESS",
         "The answer to a report is not new, and begins where the one before it ended.";
-    G11 = Warn, Begin, "C-ZERO-EOF",
+    G11 = Warn, Begin, "C-ZERO-POSTEOF",
         "Zeroing past the last block of the file finds nothing that would be written.";
-    G12 = Warn, Begin, "C-DIO-OVERWRITE C-DIO-ATOMIC",
+    G12 = Warn, Begin, "C-DIO-OVERWRITE-ONLY C-DIO-ATOMIC",
         "A write that must not allocate gets blocks in place for all of it; an atomic one gets one aligned extent.";
     G13 = Warn, Begin, "C-DIRTY",
         "A synchronous direct write past the end of the file gets a mapping that says that metadata is dirty.";
-    G14 = Error, Writeback, "C-WB-COVER",
+    G14 = Error, Writeback, "C-WB-COVER C-WB-TYPE",
         "Writeback uses a mapping that covers the position, of a type with or without blocks, inside the device.";
     G15 = Warn, Writeback, "C-WB-HOLE",
         "Writeback of dirty data inside the file does not find a hole.";
-    G16 = Warn, Probe, "C-PUNCH-FORK C-STALE-END C-NEW-OWNER",
+    G16 = Warn, Probe, "C-PUNCH-RANGE C-STALE-END C-NEW-OWNER",
         "What a short write reserved is given back before the iteration goes on.";
     G17 = Error, Probe, "C-PUNCH-LOCK",
         "Reservations are given back with invalidate_lock held for writing.";
-    G17b = Warn, Probe, "C-LOCKS",
+    G17b = Warn, Probe, "C-MKWRITE-LOCK C-ZERO-LOCK C-LOCK-ORDER",
         "Unshare, zeroing, write faults and buffered writes hold i_rwsem and invalidate_lock as they should.";
-    G18 = Warn, Iter, "C-VALID",
+    G18 = Warn, Iter, "C-STALE-PROGRESS C-MAP-LEN0",
         "An operation advances; not a thousand mappings for one position.";
     G19 = Warn, Iter, "C-MAP-INIT",
         "Nobody changes a mapping while it is in use, apart from the core's own flags.";

@@ -73,6 +73,13 @@ fn right_answers_pass() {
     for r in [
         ask(0, 0x1234, 0x100, data),
         ask(req::REPORT, 0x9000, 1, rest),
+        // XFS rounds the end of the largest file up to a block.
+        ask(
+            req::REPORT,
+            0x9000,
+            1,
+            bare(ty::HOLE, 0x8000, (1 << 63) - 0x8000),
+        ),
         ask(req::WRITE, 0, 0x1000, bare(ty::DELALLOC, 0, 0x1000)),
         ask(req::ZERO, 0x8000, 0x1000, rest),
         ask(req::DIRECT | req::WRITE | req::NOWAIT, 0, 0x4000, data),

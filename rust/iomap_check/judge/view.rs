@@ -156,9 +156,14 @@ impl Map {
         self.flags & flag == flag
     }
 
-    /// First byte after it. Where that is more than a file can have: `None`.
+    /// First byte after it. Where that is more than a file can have: `None`. The last block of the
+    /// largest file ends one byte past what the type can tell; that is taken for its end.
     pub fn end(&self) -> Option<i64> {
-        self.offset.checked_add(i64::try_from(self.length).ok()?)
+        let end = u64::try_from(self.offset).ok()?.checked_add(self.length)?;
+        if end == 1 << 63 {
+            return Some(i64::MAX);
+        }
+        i64::try_from(end).ok()
     }
 
     /// Covers the byte at `pos`, and has a start and an end that a file can have.

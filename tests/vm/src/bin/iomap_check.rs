@@ -77,6 +77,9 @@ fn silent_on_calf(env: &Env) -> Result {
             Ok(())
         })?;
     }
+    let events = c.events()?;
+    let counts: Vec<String> = events.iter().map(|(k, n)| format!("{k}={n}")).collect();
+    ktap::line(&format!("CALF-IOMAP calf events {}", counts.join(" ")));
     ensure_silent(&c)
 }
 

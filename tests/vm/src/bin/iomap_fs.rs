@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The checker module on other filesystems: a load on each, and what the checker says of it.
+//!
+//! One line `CALF-IOMAP <filesystem> ...` for each rule that fired, masked or not; docs/iomap-check.md
+//! has the table (`scripts/iomap-check.py` writes it). What a filesystem is known for is masked by the
+//! module, so nothing may be reported.
+
+use calf_vmlib::check::Checker;
+use calf_vmlib::error::Context;
+use calf_vmlib::fs::command;
+use calf_vmlib::sys::Aligned;
+use calf_vmlib::{ensure, file, fs, ktap, observe, Env, Fail, Result};
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Buffered, mapped, holes, copies.
+const FSX: &str = "\
+flen = 1048576
+[opsize]
+max = 131072
+[weights]
+close_open = 1
+read = 10
+write = 10
+mapread = 10
+mapwrite = 10
+invalidate = 1
+truncate = 5
+fsync = 0.3
+fdatasync = 0.3
+";
+/// For those that can.
+const FSX_HOLES: &str = "posix_fallocate = 3\npunch_hole = 5\ncopy_file_range = 2\n";
+
+/// A filesystem and how to make one.
+struct Kind {
+    fs: &'static str,
+    mkfs: &'static [&'static str],
+    holes: bool,
+}
+
+const XFS: Kind = Kind {
+    fs: "xfs",
+    mkfs: &["mkfs.xfs", "-f", "-q"],
+    holes: true,
+};
+const EXT4: Kind = Kind {
+    fs: "ext4",
+    mkfs: &["mkfs.ext4", "-F", "-q"],
+    holes: true,
+};
+const BTRFS: Kind = Kind {
+    fs: "btrfs",
+    mkfs: &["mkfs.btrfs", "-f", "-q"],
+    holes: true,
+};
+const EXFAT: Kind = Kind {
+    fs: "exfat",
+    mkfs: &["mkfs.exfat"],
+    holes: false,
+};
+const EXT2: Kind = Kind {
+    fs: "ext2",
+    mkfs: &["mkfs.ext2", "-F", "-q"],
+    holes: false,
+};
+
+/// Direct I/O of all shapes: over data, into a hole, past the end, synchronous.
+fn direct(path: &Path) -> Result {
+    let block = Aligned::from(&[b'd'; 16384]);
+    let small = Aligned::from(&[b'e'; 4096]);
+    let open = |flags: OFlags| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags((OFlags::DIRECT | flags).bits() as i32)
+            .open(path)
+            .ctx("open")
+    };
+    let f = open(OFlags::empty())?;
+    for at in [0, 65536, 4096, 1 << 20] {
+        f.write_all_at(&block, at).ctx("direct write")?;
+    }
+    let s = open(OFlags::DSYNC)?;
+    s.write_all_at(&small, (1 << 20) + 16384)
+        .ctx("synchronous")?;
+    s.write_all_at(&small, 0).ctx("synchronous overwrite")?;
+    // Anywhere in two megabytes: holes, data, and across their borders.
+    for i in 0..200u64 {
+        f.write_all_at(&block, i * 37 % 509 * 4096)
+            .ctx("direct write anywhere")?;
+    }
+    let mut back = Aligned::from(&[0; 16384]);
+    for at in [0, 4096, 32768, 65536, 1 << 20] {
+        f.read_exact_at(&mut back, at).ctx("direct read")?;
+    }
+    Ok(())
+}
+
+/// Preallocation, truncation, seeking, extents, clones, unshare: whatever the filesystem has.
+fn others(dir: &Path) -> Result {
+    let a = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(dir.join("a"))
+        .ctx("create")?;
+    a.write_all_at(&[b'x'; 100_000], 200_001).ctx("write")?;
+    for (mode, at, len) in [
+        (FallocateFlags::empty(), 1_000_000, 65536),
+        (FallocateFlags::ZERO_RANGE, 210_000, 5000),
+        (
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            220_000,
+            9000,
+        ),
+    ] {
+        // Not every filesystem has every mode.
+        let _ = rustix::fs::fallocate(&a, mode, at, len);
+    }
+    rustix::fs::fsync(&a).ctx("fsync")?;
+    for size in [2_000_003, 150_001, 500_000] {
+        a.set_len(size).ctx("truncate")?;
+    }
+    let (status, text) = command(
+        Command::new("cp")
+            .args(["--reflink=auto", "--sparse=auto"])
+            .arg(dir.join("a"))
+            .arg(dir.join("b")),
+    )?;
+    ensure!(status == 0, "cp: {text}");
+    let b = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(dir.join("b"))
+        .ctx("open b")?;
+    b.write_all_at(&[b'y'; 3000], 205_000).ctx("write to b")?;
+    let _ = rustix::fs::fallocate(&b, FallocateFlags::UNSHARE_RANGE, 0, 500_000);
+    let _ = file::extents(&b);
+    rustix::fs::fsync(&b).ctx("fsync b")
+}
+
+fn load(env: &Env, kind: &Kind, mnt: &Path, ops: &str) -> Result {
+    direct(&mnt.join("direct"))?;
+    others(mnt)?;
+    let conf = std::env::temp_dir().join("fsx.toml");
+    let holes = if kind.holes { FSX_HOLES } else { "" };
+    std::fs::write(&conf, format!("{FSX}{holes}"))?;
+    let (status, text) = command(
+        Command::new(env.tool("fsx"))
+            .args(["-N", ops, "-S", "7", "-P"])
+            .arg(std::env::temp_dir())
+            .arg("-f")
+            .arg(&conf)
+            .arg(mnt.join("fsxfile")),
+    )?;
+    let tail: Vec<&str> = text.lines().rev().take(20).collect();
+    ensure!(status == 0, "fsx exits with {status}:\n{}", tail.join("\n"));
+    Ok(())
+}
+
+/// Formats and mounts the test disk, runs `f`, unmounts. Skips where kernel or image lack it.
+fn mounted(env: &Env, kind: &Kind, f: impl FnOnce(&Path) -> Result) -> Result {
+    // Built in, or a module, or not there.
+    let _ = command(Command::new("modprobe").arg(kind.fs));
+    let known = std::fs::read_to_string("/proc/filesystems").ctx("/proc/filesystems")?;
+    if !known
+        .lines()
+        .any(|l| l.split_whitespace().last() == Some(kind.fs))
+    {
+        return Err(Fail::skip(format!("the kernel has no {}", kind.fs)));
+    }
+    let (status, text) = command(
+        Command::new(kind.mkfs[0])
+            .args(&kind.mkfs[1..])
+            .arg(&env.dev),
+    )?;
+    ensure!(status == 0, "{:?} exits with {status}:\n{text}", kind.mkfs);
+    let none = MountFlags::empty();
+    mount(&env.dev, &env.mnt, kind.fs, none, None).ctx("mount")?;
+    let outcome = f(&env.mnt);
+    fs::drop_caches()?;
+    unmount(&env.mnt, UnmountFlags::empty()).ctx("umount")?;
+    outcome
+}
+
+fn judge(env: &Env, kind: &Kind) -> Result {
+    let c = Checker::load(env)?;
+    mounted(env, kind, |mnt| {
+        // What mkfs did to the device is another filesystem's story.
+        c.reset()?;
+        load(env, kind, mnt, "2000")
+    })?;
+    let events = c.events()?;
+    ensure!(events["begin"] > 0, "no mapping was seen");
+    let counts: Vec<String> = events.iter().map(|(k, n)| format!("{k}={n}")).collect();
+    ktap::line(&format!(
+        "CALF-IOMAP {} events {}",
+        kind.fs,
+        counts.join(" ")
+    ));
+    let reports = c.read("reports")?;
+    let mut unexpected = Vec::new();
+    for r in c.rules()? {
+        if r.violations + r.masked > 0 {
+            ktap::line(&format!(
+                "CALF-IOMAP {} {} {} reported={} masked={}",
+                kind.fs,
+                r.name,
+                if r.error { "error" } else { "warn" },
+                r.violations,
+                r.masked
+            ));
+            let with = format!(" {} ", r.name);
+            if let Some(line) = reports.lines().find(|l| l.contains(&with)) {
+                ktap::note(line);
+            }
+        }
+        if r.violations > 0 {
+            unexpected.push(r.name);
+        }
+    }
+    ensure!(unexpected.is_empty(), "rules fired: {unexpected:?}");
+    Ok(())
+}
+
+fn xfs(env: &Env) -> Result {
+    judge(env, &XFS)
+}
+
+fn ext4(env: &Env) -> Result {
+    judge(env, &EXT4)
+}
+
+fn btrfs(env: &Env) -> Result {
+    judge(env, &BTRFS)
+}
+
+fn exfat(env: &Env) -> Result {
+    judge(env, &EXFAT)
+}
+
+fn ext2(env: &Env) -> Result {
+    judge(env, &EXT2)
+}
+
+/// What the checker costs: the same loop with and without, the best of three each. Only told, since the
+/// machine decides.
+fn overhead(env: &Env) -> Result {
+    mounted(env, &EXT4, |mnt| {
+        let path = mnt.join("f");
+        let f = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(OFlags::DIRECT.bits() as i32)
+            .open(&path)
+            .ctx("create")?;
+        let data = Aligned::from(&vec![1u8; 1 << 20]);
+        f.write_all_at(&data, 0).ctx("fill")?;
+        let block = Aligned::from(&[2u8; 4096]);
+        // Direct overwrites: one begin each, little else.
+        let turn = || -> Result<f64> {
+            let start = Instant::now();
+            for i in 0..2000u64 {
+                f.write_all_at(&block, i % 256 * 4096).ctx("write")?;
+            }
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let best = |times: [f64; 3]| times.into_iter().fold(f64::MAX, f64::min);
+        let without = best([turn()?, turn()?, turn()?]);
+        let c = Checker::load(env)?;
+        let with = best([turn()?, turn()?, turn()?]);
+        ensure!(c.events()?["begin"] >= 6000, "the checker slept");
+        ktap::line(&format!(
+            "CALF-IOMAP-COST {:.2} us without, {:.2} us with, a direct write of 4 KiB",
+            without / 2000.0 * 1e6,
+            with / 2000.0 * 1e6
+        ));
+        Ok(())
+    })
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        calf_vmlib::cases![xfs, ext4, btrfs, exfat, ext2, overhead],
+        |_| {},
+    )
+}
