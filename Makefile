@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo '  make test             host tests and VM tests; the last line is the sum'
 	@echo '                        T=NAME[,NAME] only these VM tests; LAB=1 with the laboratory module, which'
 	@echo '                        watches the contracts'
+	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
@@ -81,6 +82,9 @@ crash:
 
 compare:
 	+@scripts/compare-pjdfstest.sh
+
+mutation:
+	+@scripts/mutation.sh
 
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \

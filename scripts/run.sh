@@ -3,7 +3,7 @@
 # `make run`: boots the VM, formats a disk, runs the reproducers with the switch off and on, powers off, checks
 # the disk image from here, and prints the table. Exit 0 only if all is as expected.
 #
-# REPRO=name,name   only these reproducers; REPRO may hold further arguments of `calf-repro run`
+# REPRO=name,name   only these reproducers; REPRO may hold further arguments of `calf-lab run`
 # LIMIT=seconds     how long the reproducers may take together (600)
 . "$(dirname "$0")/vm.sh"
 

@@ -84,6 +84,7 @@ if [ -z "${T:-}" ]; then
 	step "docs/rules.md is current" scripts/rules.py --check
 	step "switches and their pages" scripts/switches.py --check
 	step "docs/iomap-check.md is current" scripts/iomap-check.py --check
+	step "docs/contracts.md is current" scripts/contracts.py --check
 	step "preflight" scripts/test-preflight.sh
 	step "cargo test tools" cargo_test tools
 	step "cargo test tests" cargo_test tests

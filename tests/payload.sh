@@ -20,7 +20,11 @@ for p in "$here"/vm/src/bin/*.rs; do
     name=$(basename "$p" .rs)
     cp "$out/$name" "$dest/tests/$name"
 done
-cp "$out/calf-repro" "$out/crash" "$dest/tests/"
+cp "$out/crash" "$dest/tests/"
+cp "$out/calf-lab" "$dest/bin/"
+# What calf-lab shows, and the test of the tour.
+mkdir -p "$dest/tests/doc"
+cp "$here"/../docs/tour.md "$here"/../docs/bugs/*.md "$dest/tests/doc/"
 # What runs on the host.
 mkdir -p "$dest/host"
 cp "$out/calf-crash" "$dest/host/"

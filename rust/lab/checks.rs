@@ -80,8 +80,8 @@ pub(crate) struct Total;
 
 fn show(_: &Total, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{TOTAL:?}")?;
-    for (id, why) in UNCHECKED {
-        writeln!(f, "{id} - not checked: {why}")?;
+    for (id, says, why) in UNCHECKED {
+        writeln!(f, "{id} - {says} (not checked: {why})")?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ point() { # point STATUS NAME
 echo "TAP version 13"
 echo "1..2"
 check() { if [ "$fs" = xfs ]; then xfs_repair -n "$dev"; else "fsck.$fs" -n "$dev"; fi; }
-{ "mkfs.$fs" -f "$dev" >/dev/null && mount -t "$fs" "$dev" "$mnt"; } || exit 2
+{ "mkfs.$fs" -f "$dev" >/dev/null && mount -t "$fs" ${CALF_OPTS:+-o "$CALF_OPTS"} "$dev" "$mnt"; } || exit 2
 mkdir "$dir" && chmod 755 "$mnt" "$dir" && cd "$dir" || exit 2
 cat >/tmp/pjdfstest.toml <<END
 [features]

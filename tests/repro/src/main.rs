@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! calf-repro: shows each historical bug with its switch on, and its absence with the switch off.
+//! calf-lab: shows each historical bug with its switch on, and its absence with the switch off.
 //!
-//! Output is KTAP, one result for each reproducer and position of the switch, then a table for
+//! Output of a run is KTAP, one result for each reproducer and position of the switch, then a table for
 //! people and one `CALF-REPRO` line for each reproducer for programs.
 
 mod append_isize_from_inode;
@@ -42,6 +42,8 @@ mod zero_unwritten_trusts_map;
 
 use calf_vmlib::error::Context;
 use calf_vmlib::{fs, ktap, observe, Env, Fail, Result};
+use checks::{seen_by, Seen};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use frame::{AnyReproducer, Plan, Tally};
 use std::os::unix::fs::FileExt;
@@ -84,7 +86,11 @@ const ALL: &[&dyn AnyReproducer] = &[
 ];
 
 #[derive(Parser)]
-#[command(version, about = "Reproduces historical iomap bugs on calf")]
+#[command(
+    name = "calf-lab",
+    version,
+    about = "Reproduces historical iomap bugs on calf"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -94,6 +100,12 @@ struct Cli {
 enum Command {
     /// Lists the reproducers
     List,
+    /// Tells the story of one
+    Show {
+        /// Its name
+        #[arg(value_parser = names(), hide_possible_values = true)]
+        name: String,
+    },
     /// Runs reproducers, all or those named
     Run(Run),
 }
@@ -101,6 +113,7 @@ enum Command {
 #[derive(Args)]
 struct Run {
     /// Names of reproducers (default: all)
+    #[arg(value_parser = names(), hide_possible_values = true)]
     names: Vec<String>,
     /// Only with the switch on
     #[arg(long, conflicts_with_all = ["off", "both"])]
@@ -134,11 +147,45 @@ struct Run {
     no_trace: bool,
 }
 
+/// The names that there are. clap says which is nearest to one that there is not.
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(ALL.iter().map(|r| r.name()))
+}
+
+/// Prints all that is known of a reproducer: what it breaks, what sees it, and its page.
+fn show(r: &dyn AnyReproducer) {
+    println!("{}: {}", r.name(), r.summary());
+    let says = |id: &str| match observe::statement(id) {
+        Some(text) => format!("{id}: {text}"),
+        None => id.to_string(),
+    };
+    println!("  breaks   {}", says(r.contract()));
+    match seen_by(r.name(), r.contract()) {
+        Seen::By(check) => println!("  seen by  {}", says(check)),
+        Seen::Never(why) => println!("  seen by  no check: {why}"),
+    }
+    println!("  by hand  mount -t calf -o bug={} ...", r.name());
+    let exe = std::env::current_exe().unwrap_or_default();
+    let page = ["../tests/doc", "doc"].iter().find_map(|dir| {
+        let file = exe.parent()?.join(dir).join(format!("{}.md", r.name()));
+        std::fs::read_to_string(file).ok()
+    });
+    if let Some(page) = page {
+        println!("\n{page}");
+    }
+}
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::List => {
             for r in ALL {
                 println!("{:<28} {:<24} {}", r.name(), r.contract(), r.summary());
+            }
+            ExitCode::SUCCESS
+        }
+        Command::Show { name } => {
+            for r in ALL.iter().filter(|r| r.name() == name) {
+                show(*r);
             }
             ExitCode::SUCCESS
         }
@@ -179,13 +226,6 @@ fn run(args: &Run) -> Result<bool> {
     }
     let mut chosen: Vec<&'static dyn AnyReproducer> = ALL.to_vec();
     if !args.names.is_empty() {
-        if let Some(unknown) = args
-            .names
-            .iter()
-            .find(|n| !ALL.iter().any(|r| r.name() == **n))
-        {
-            return Err(Fail::new(format!("no reproducer is called {unknown}")));
-        }
         chosen.retain(|r| args.names.iter().any(|n| n == r.name()));
     }
     observe::mount_debugfs();

@@ -140,10 +140,12 @@ impl Mounted {
         std::fs::create_dir_all(mnt).ctx("make the mount point")?;
         // The symbolic link that finds a disk by its serial is not a name the kernel shows.
         let dev = std::fs::canonicalize(dev).ctx(format!("look for {}", dev.display()))?;
+        // More options for whatever is run, as `bug=NAME`.
+        let more = std::env::var("CALF_OPTS").unwrap_or_default();
         let mut m = Mounted {
             dev,
             mnt: mnt.into(),
-            opts: opts.into(),
+            opts: format!("{opts},{more}").trim_matches(',').into(),
             up: false,
         };
         m.mount()?;

@@ -155,6 +155,16 @@ pub fn violations() -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// What the contract `id` says, if the loaded module checks it.
+pub fn statement(id: &str) -> Option<String> {
+    let text = std::fs::read_to_string(CHECKS).ok()?;
+    let line = text
+        .lines()
+        .find(|l| l.split_whitespace().next() == Some(id))?;
+    let mut words = line.splitn(3, ' ').skip(2);
+    words.next().map(str::to_string)
+}
+
 /// Starts to count anew.
 pub fn forget_violations() -> Result {
     if Path::new(CHECKS).exists() {

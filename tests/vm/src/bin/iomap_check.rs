@@ -26,10 +26,8 @@ const SEEN_BY: &[(&str, &str)] = &[
 
 /// Runs reproducers in one position of the switches; they must find what they expect.
 fn reproduce(args: &[&str]) -> Result {
-    let program = std::env::current_exe().ctx("where am I")?;
-    let program = program.with_file_name("calf-repro");
     let (status, text) = command(
-        Command::new(program)
+        Command::new("calf-lab")
             .args(["run", "--no-trace", "--size", "262144"])
             .args(args),
     )?;
@@ -38,7 +36,7 @@ fn reproduce(args: &[&str]) -> Result {
     }
     ensure!(
         status == 0,
-        "calf-repro {args:?} exits with {status}:\n{text}"
+        "calf-lab {args:?} exits with {status}:\n{text}"
     );
     Ok(())
 }

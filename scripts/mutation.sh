@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# `make mutation`: runs the reproducers, then fsx, the model and pjdfstest with each bug on, and writes
+# docs/bugs/mutation.md. A bug may take the VM with it; the rest goes on in another.
+. "$(dirname "$0")/vm.sh"
+prepare lab
+vm_command mutation
+rm -rf "$VMDIR"/boot*
+logs=("$VMDIR/boot0/guest.log")
+"${VM[@]}" --quiet --log "$VMDIR/boot0" repro:1800:lab || say "the reproducers are not all as expected"
+mapfile -t names < <(tr '\n' ' ' <"$CALF_ROOT/rust/lab/switches.rs" |
+	grep -oE '"[a-z0-9_]+", +"C-[A-Z0-9-]+";' | cut -d'"' -f2)
+names=(none "${names[@]}")
+boot=0
+while [ ${#names[@]} -gt 0 ]; do
+	boot=$((boot + 1))
+	log=$VMDIR/boot$boot
+	list=${names[*]}
+	say "mutation: ${#names[@]} left"
+	"${VM[@]}" --quiet --log "$log" --append "calf.mutation=${list// /,}" mutation:7200:lab || true
+	logs+=("$log/guest.log")
+	last=
+	while read -r name; do
+		last=$name
+		[ "$name" != "${names[0]}" ] || names=("${names[@]:1}")
+	done < <(sed -n 's/^CALF-MUTATION name=\([a-z0-9_]*\) program=pjdfstest .*/\1/p' "$log/guest.log")
+	# One that never came to its end is not tried again.
+	if [ ${#names[@]} -gt 0 ] && [ "$last" != "${names[0]}" ]; then
+		echo "CALF-MUTATION name=${names[0]} program=died status=died checks=" >>"$log/guest.log"
+		names=("${names[@]:1}")
+	fi
+done
+"$CALF_ROOT/scripts/mutation.py" "${logs[@]}"
