@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The rules of the checker module `iomap_check`, compiled for user space.
+//! What a log of the kernel's iomap tracepoints tells: operations, their mappings, broken contracts.
+//!
+//! [`judge`] is the code of the checker module `iomap_check`, compiled for user space; [`event`] reads lines,
+//! [`story`] makes operations of them, [`table`] and [`draw`] show these.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -11,4 +14,8 @@ mod shared {
     pub mod judge;
 }
 
+pub mod draw;
+pub mod event;
+pub mod story;
+pub mod table;
 pub use shared::judge;
