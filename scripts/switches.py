@@ -16,13 +16,13 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUGS = TOP / "docs/bugs"
 # Pages that are about more than one switch.
-OTHERS = {"README", "seed-000", "long-run"}
+OTHERS = {"README", "seed-000", "long-run", "mutation"}
 PARTS = ["## Then", "## Now on 7.3", "## What happens", "## See it", "## How XFS keeps it"]
 SHOWN = re.compile(r"<!-- output -->.*?<!-- end -->", re.S)
 LIST = re.compile(r"<!-- list -->.*?<!-- end -->", re.S)
 LONG = """# The long run
 
-Every switch {runs} times on and {runs} times off: {where}.
+Every switch {runs} times on and {runs} times off, all as expected: {where}; the runs took {minutes} minutes.
 Made by `scripts/switches.py --long` from the output of `make lab-table`; do not edit.
 
 | switch | contract | off | on | seconds | seen in the first run with the switch on |
@@ -97,7 +97,7 @@ def output(logs):
 
 def long(where, logs):
     table = switches()
-    rows, runs = {}, set()
+    rows, runs, seconds = {}, set(), {}
     for log in logs:
         text = pathlib.Path(log).read_text(errors="replace")
         took = {}
@@ -109,12 +109,14 @@ def long(where, logs):
             if verdict != "as-expected" or not all(n):
                 sys.exit(f"switches: {name} is not as expected: {off} / {on}")
             runs |= {m[2] for m in n}
-            rows[name] = (f"| [`{name}`]({name}.md) | {table[name]} | {n[0][1]} | {n[1][1]} | {took.get(name, 0):.0f} "
+            seconds[name] = took.get(name, 0)
+            rows[name] = (f"| [`{name}`]({name}.md) | {table[name]} | {n[0][1]} | {n[1][1]} | {seconds[name]:.0f} "
                           f"| {seen.get(name, '?')} |")
     missing = table.keys() - rows.keys()
     if len(runs) != 1 or missing:
         sys.exit(f"switches: runs {sorted(runs)}, missing: {sorted(missing)}")
-    (BUGS / "long-run.md").write_text(LONG.format(runs=runs.pop(), where=where) + "\n".join(rows[n] for n in table) + "\n")
+    head = LONG.format(runs=runs.pop(), where=where, minutes=round(sum(seconds.values()) / 60))
+    (BUGS / "long-run.md").write_text(head + "\n".join(rows[n] for n in table) + "\n")
 
 
 def main():

@@ -2,6 +2,7 @@
 /* What the checks of a laboratory build ask the kernel: see helpers_lab.h. */
 #ifdef CALF_LAB
 #include <linux/folio_batch.h>
+#include <linux/iomap.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 
@@ -56,9 +57,41 @@ bool calf_lab_has_page(struct inode *inode, loff_t start, loff_t end)
 	return filemap_range_has_page(inode->i_mapping, start, end - 1);
 }
 
+/*
+ * May a block of [start, end) in this folio be dirty? A large folio is dirty as a whole when one of its
+ * blocks is; a block that is not uptodate is certainly not the one.
+ */
+static bool folio_is_busy(struct inode *inode, struct folio *folio, loff_t start, loff_t end)
+{
+	loff_t pos = max(start, folio_pos(folio));
+	bool busy = false;
+
+	/* Whoever holds the lock may be about to dirty it. The state of its blocks goes with the lock. */
+	if (!folio_trylock(folio))
+		return true;
+	if (folio->mapping == inode->i_mapping &&
+	    (folio_test_dirty(folio) || folio_test_writeback(folio))) {
+		busy = folio_test_uptodate(folio);
+		for (end = min(end, folio_next_pos(folio)); !busy && pos < end; pos += i_blocksize(inode))
+			busy = iomap_is_partially_uptodate(folio, pos - folio_pos(folio), i_blocksize(inode));
+	}
+	folio_unlock(folio);
+	return busy;
+}
+
 bool calf_lab_is_busy(struct inode *inode, loff_t start, loff_t end)
 {
-	return filemap_range_has_writeback(inode->i_mapping, start, end - 1);
+	pgoff_t at = start >> PAGE_SHIFT, last = (end - 1) >> PAGE_SHIFT;
+	struct folio_batch batch;
+	bool busy = false;
+
+	folio_batch_init(&batch);
+	while (!busy && filemap_get_folios(inode->i_mapping, &at, last, &batch)) {
+		for (unsigned int i = 0; i < folio_batch_count(&batch); i++)
+			busy |= folio_is_busy(inode, batch.folios[i], start, end);
+		folio_batch_release(&batch);
+	}
+	return busy;
 }
 
 bool calf_lab_is_dirty(struct inode *inode, loff_t start, loff_t end)

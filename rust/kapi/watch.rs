@@ -118,7 +118,7 @@ impl<F: FileSystem> Inode<F> {
         unsafe { bindings::calf_lab_has_page(self.as_ptr(), start as i64, end as i64) }
     }
 
-    /// Is a folio of `[start, end)` dirty, under writeback or locked?
+    /// May a block of `[start, end)` be dirty or under writeback? Yes where a folio is locked.
     pub fn is_busy(&self, start: u64, end: u64) -> bool {
         // CAST: As above.
         // SAFETY: The inode is valid.
