@@ -398,6 +398,7 @@ fn map_all(
                         len: e.len(),
                     };
                     let (n, dropped) = replace(t, &mut tree, ext.may_share(), &old, at, run)?;
+                    check!(mapping_claim(inode, at, Run { start, len: n }));
                     mapped = mapped.saturating_add(n);
                     gone_before = gone_before.saturating_add(dropped);
                     at += n;

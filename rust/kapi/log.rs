@@ -7,6 +7,7 @@
 use super::fs::FileSystem;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
+use kernel::prelude::fmt;
 use kernel::print::{call_printk, format_strings};
 
 /// Severity of a line.
@@ -57,7 +58,8 @@ pub fn log<T: FileSystem>(level: Level, id: &CStr, args: kernel::fmt::Arguments<
         Level::Warning => &format_strings::WARNING,
         Level::Info => &format_strings::INFO,
     };
+    // Without a newline nobody could read the line before the next one is printed.
     // SAFETY: The format string is one of `format_strings`, and the last byte of `prefix` is
     // always NUL.
-    unsafe { call_printk(format, &prefix.buf, args) };
+    unsafe { call_printk(format, &prefix.buf, fmt!("{}\n", args)) };
 }
