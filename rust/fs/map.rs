@@ -232,9 +232,9 @@ pub(crate) fn place_by(
     }
 }
 
-/// The bytes of file blocks `[start, end)`, cut at the largest offset that C can express.
+/// The bytes of file blocks `[start, end)`, cut behind the last block that a file can have.
 pub(crate) fn span(sb: &Sb, start: u64, end: u64) -> Result<Span> {
-    let most = i64::MAX as u64;
+    let most = 1 << 63;
     let bytes = |block: u64| block.checked_mul(sb.block_size()).unwrap_or(most).min(most);
     let (start, end) = (bytes(start), bytes(end));
     Span::new(start, end.checked_sub(start).ok_or(EFBIG)?).ok_or(EFBIG)

@@ -36,6 +36,10 @@ pub trait AddressSpaceOps: Sized + 'static {
     /// filesystem. `i_rwsem` is held, and nobody writes the file until it is no swap file any more.
     /// Errors: `EINVAL` for a file that cannot be one.
     fn swap_map(inode: &Inode<Self::Fs>) -> Result<OpsRef<Self::Fs>>;
+
+    /// How `FIBMAP` finds a block on the device, which the caller may then write to; `None`: it is not
+    /// told. No lock is held.
+    fn block_map(inode: &Inode<Self::Fs>) -> Option<OpsRef<Self::Fs>>;
 }
 
 struct Table<T: AddressSpaceOps>(PhantomData<T>);
@@ -90,6 +94,22 @@ impl<T: AddressSpaceOps> Table<T> {
         unsafe { bindings::calf_swap_activate(sis, file, span, ops.as_ptr()) }
     }
 
+    /// # Safety
+    ///
+    /// Called as `address_space_operations::bmap` for an inode of `T::Fs`.
+    unsafe extern "C" fn bmap(
+        mapping: *mut bindings::address_space,
+        block: bindings::sector_t,
+    ) -> bindings::sector_t {
+        // SAFETY: By the safety requirements, the mapping has a live host of `T::Fs`.
+        let inode = unsafe { Inode::<T::Fs>::from_raw((*mapping).host) };
+        match T::block_map(inode) {
+            // SAFETY: The mapping is valid; the table belongs to its filesystem.
+            Some(ops) => unsafe { bindings::iomap_bmap(mapping, block, ops.as_ptr()) },
+            None => 0,
+        }
+    }
+
     const OPS: bindings::address_space_operations = bindings::address_space_operations {
         read_folio: Some(Self::read_folio),
         readahead: Some(Self::readahead),
@@ -98,6 +118,7 @@ impl<T: AddressSpaceOps> Table<T> {
         release_folio: Some(bindings::iomap_release_folio),
         invalidate_folio: Some(bindings::iomap_invalidate_folio),
         is_partially_uptodate: Some(bindings::iomap_is_partially_uptodate),
+        bmap: Some(Self::bmap),
         migrate_folio: Some(bindings::filemap_migrate_folio),
         error_remove_folio: Some(bindings::generic_error_remove_folio),
         swap_activate: Some(Self::swap_activate),

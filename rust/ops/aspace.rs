@@ -36,4 +36,10 @@ impl AddressSpaceOps for Aspace {
         }
         Ok(REPORT)
     }
+
+    /// Not where blocks may be shared or no block is written in place: as in XFS.
+    fn block_map(inode: &Inode) -> Option<OpsRef<Calf>> {
+        Self::swap_map(inode).ok()?;
+        (!inode.data().ext.read().may_share()).then_some(REPORT)
+    }
 }

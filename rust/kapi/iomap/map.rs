@@ -18,7 +18,8 @@ use kernel::sync::Arc;
 /// `IOMAP_NULL_ADDR`, whose C value `-1ULL` bindgen takes for an `i32`.
 const NULL_ADDR: u64 = u64::MAX;
 
-/// A non-empty byte range of a file that ends at or below `i64::MAX`.
+/// A non-empty byte range of a file that ends at or below 2^63. That is one more than `i64::MAX`, the
+/// largest size of a file: its last block is mapped as a whole, for a folio is written as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     start: u64,
@@ -30,7 +31,7 @@ impl Span {
     pub fn new(start: u64, len: u64) -> Option<Self> {
         let len = NonZeroU64::new(len)?;
         let end = start.checked_add(len.get())?;
-        (end <= i64::MAX as u64).then_some(Self { start, len })
+        (end <= 1 << 63).then_some(Self { start, len })
     }
 
     /// First byte.
@@ -515,7 +516,7 @@ fn side(s: Side, cookie: u64, extra: u32, bdev: *mut bindings::block_device) -> 
     };
     bindings::iomap {
         addr,
-        // CAST: a span ends below `i64::MAX`; types and flags are 16-bit values in C.
+        // CAST: a span begins below 2^63; types and flags are 16-bit values in C.
         offset: s.span.start() as i64,
         length: s.span.len(),
         type_: ty as u16,

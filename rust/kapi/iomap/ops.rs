@@ -78,7 +78,7 @@ impl Iter<'_> {
     /// Returns how far the search got, and the batch if it found folios. Only trylocks folios, so
     /// it may be called under an extent lock (C4). Finds none outside zeroing operations.
     pub fn fill_dirty_folios(&mut self, start: u64, end: u64) -> (u64, Option<FolioBatch>) {
-        // CAST: file offsets are below `i64::MAX`.
+        // CAST: file offsets are below `i64::MAX`; a last block may end one byte further.
         let mut progress = start as i64;
         let mut flags = 0u32;
         // SAFETY: `iomap` is a field of a live `iomap_iter`: the tables of this file are only
@@ -87,7 +87,7 @@ impl Iter<'_> {
             bindings::calf_iomap_fill_dirty_folios(
                 self.iomap,
                 &raw mut progress,
-                end as i64,
+                end.min(i64::MAX as u64) as i64,
                 &raw mut flags,
             )
         };

@@ -220,6 +220,17 @@ pub fn fitrim(file: &File, start: u64, len: u64, minlen: u64) -> Result<u64> {
     Ok(range[1])
 }
 
+/// `FIBMAP`: the block of the device that holds block `block` of a file; 0 for none.
+pub fn fibmap(file: &File, block: u32) -> Result<u32> {
+    const FIBMAP: libc::c_ulong = 1;
+    let mut at = block;
+    // SAFETY: the argument is an int that lives over the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), FIBMAP, &raw mut at) } {
+        0 => Ok(at),
+        _ => Err(last()),
+    }
+}
+
 /// Freezes the filesystem of an open file (`FIFREEZE`).
 pub fn freeze(file: &File) -> Result<()> {
     const FIFREEZE: libc::c_ulong = 0xc004_5877;

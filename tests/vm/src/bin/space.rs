@@ -11,9 +11,9 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{
-    self, fiemap, fiemap_count, fiemap_with, fitrim, getfsmap, swapoff, swapon, FiemapExtent,
-    Fsmap, Loop, FIEMAP_DELALLOC, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FSMAP_FREE,
-    FSMAP_LAST, FSMAP_METADATA, FSMAP_SPECIAL, FSMAP_UNKNOWN,
+    self, fibmap, fiemap, fiemap_count, fiemap_with, fitrim, getfsmap, swapoff, swapon,
+    FiemapExtent, Fsmap, Loop, FIEMAP_DELALLOC, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN,
+    FSMAP_FREE, FSMAP_LAST, FSMAP_METADATA, FSMAP_SPECIAL, FSMAP_UNKNOWN,
 };
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
@@ -565,6 +565,36 @@ fn swap(env: &Env) -> Result {
     })
 }
 
+/// `FIBMAP` tells what `FIEMAP` tells, of blocks that a caller may write to.
+fn fibmap_kinds(env: &Env) -> Result {
+    each(env, |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, 64 * KIB)?;
+        write_pattern(&f, 1, 128 * KIB, 64 * KIB)?;
+        let bs = m.space()?.bsize;
+        let at = |f: &File, byte: u64| fibmap(f, (byte / bs) as u32).ctx("FIBMAP");
+        // It writes back first.
+        for byte in [0, 64 * KIB - bs, 128 * KIB, 192 * KIB - bs] {
+            let got = u64::from(at(&f, byte)?) * bs;
+            let all = extents(&f)?;
+            let e = all
+                .iter()
+                .find(|e| e.logical <= byte && byte < e.logical + e.length)
+                .ok_or(Fail::new("no extent"))?;
+            ensure_eq!(got, e.physical + byte - e.logical, "place of byte {byte}");
+        }
+        ensure_eq!(at(&f, 64 * KIB)?, 0, "a hole");
+        ensure_eq!(at(&f, MIB)?, 0, "behind the end");
+        fallocate(&f, FallocateFlags::KEEP_SIZE, MIB, bs)?;
+        ensure_eq!(at(&f, MIB)?, 0, "preallocated");
+        let g = open(&m.path("g"))?;
+        clone_range(&g, &f, 0, 64 * KIB, 0)?;
+        ensure_eq!(at(&f, 0)?, 0, "a file that shares blocks");
+        ensure_eq!(at(&g, 0)?, 0, "its clone");
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -573,6 +603,7 @@ fn main() -> ExitCode {
         cases![
             fiemap_kinds,
             fiemap_many,
+            fibmap_kinds,
             seek,
             fsmap,
             trim,
