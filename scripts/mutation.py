@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Writes docs/bugs/mutation.md from what real runs have printed: switch, contract, checks, reproducer, other tests.
 
-    scripts/mutation.py LOG...     LOG: guest.log of VMs that ran the tasks repro and mutation (make mutation)
+    scripts/mutation.py LOG...     LOG: guest.log of VMs that ran the tasks repro and mutation (make mutation); rows of
+                                   switches that did not run stay as they are
     scripts/mutation.py --check    fail if a switch has no row, or a row no switch
 """
 
@@ -64,11 +65,16 @@ def main():
                 runs[f["name"], f["program"]] = (f["status"], f["checks"])
     ops, steps = re.findall(r"CALF_\w+=(\d+)", (TOP / "tests/vm/mutation.sh").read_text())
     out = HEAD % {"ops": ops, "steps": steps, "where": where}
+    old = OUT.read_text() if OUT.exists() else ""
     missing = []
     for name, contract in [("none", "")] + switches():
         r = repro.get(name)
-        if r is None and name != "none":
-            missing.append(name)
+        ran = any((name, p) in runs for p in PROGRAMS + ["died"])
+        if not ran or r is None and name != "none":
+            row = re.search(r"^\| `%s` \|.*\n" % name, old, re.M)
+            out += row[0] if row else ""
+            missing += [] if row else [name]
+            continue
         r = r or {"checks": "", "off": '"-"', "on": '"-"', "verdict": "-"}
         count = [r[k].strip('"').split(":")[0] for k in ("off", "on")]
         row = ["`%s`" % name, contract, ", ".join(filter(None, r["checks"].split("+")))]

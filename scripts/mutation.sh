@@ -2,15 +2,23 @@
 # SPDX-License-Identifier: GPL-2.0
 # `make mutation`: runs the reproducers, then fsx, the model and pjdfstest with each bug on, and writes
 # docs/bugs/mutation.md. A bug may take the VM with it; the rest goes on in another.
+#
+# SWITCHES="NAME NAME"   only these; the rows of the others stay
 . "$(dirname "$0")/vm.sh"
 prepare lab
 vm_command mutation
+if [ -n "${SWITCHES:-}" ]; then
+	read -r -a names <<<"$SWITCHES"
+	repro=(--append "calf.repro=${SWITCHES// /,}")
+else
+	mapfile -t names < <(tr '\n' ' ' <"$CALF_ROOT/rust/lab/switches.rs" |
+		grep -oE '"[a-z0-9_]+", +"C-[A-Z0-9-]+";' | cut -d'"' -f2)
+	names=(none "${names[@]}")
+	repro=()
+fi
 rm -rf "$VMDIR"/boot*
-logs=("$VMDIR/boot0/guest.log")
-"${VM[@]}" --quiet --log "$VMDIR/boot0" repro:1800:lab || say "the reproducers are not all as expected"
-mapfile -t names < <(tr '\n' ' ' <"$CALF_ROOT/rust/lab/switches.rs" |
-	grep -oE '"[a-z0-9_]+", +"C-[A-Z0-9-]+";' | cut -d'"' -f2)
-names=(none "${names[@]}")
+log=$VMDIR/boot0
+"${VM[@]}" --quiet --log "$log" "${repro[@]}" repro:1800:lab || say "the reproducers are not all as expected"
 boot=0
 while [ ${#names[@]} -gt 0 ]; do
 	boot=$((boot + 1))
@@ -18,7 +26,6 @@ while [ ${#names[@]} -gt 0 ]; do
 	list=${names[*]}
 	say "mutation: ${#names[@]} left"
 	"${VM[@]}" --quiet --log "$log" --append "calf.mutation=${list// /,}" mutation:7200:lab || true
-	logs+=("$log/guest.log")
 	last=
 	while read -r name; do
 		last=$name
@@ -30,4 +37,4 @@ while [ ${#names[@]} -gt 0 ]; do
 		names=("${names[@]:1}")
 	fi
 done
-"$CALF_ROOT/scripts/mutation.py" "${logs[@]}"
+"$CALF_ROOT/scripts/mutation.py" "$VMDIR"/boot*/guest.log
