@@ -17,9 +17,9 @@ PROGRAMS = ["fsx", "model", "pjdfstest"]
 HEAD = """# Mutation table
 
 Each switch brings one bug back. Which check of calf sees it while its reproducer runs, what the reproducer says, and
-which of the tests that know nothing of the bug notice it: `fsx` (two seeds of %(ops)s operations), `model` (%(steps)s
-steps on four filesystems) and `pjdfstest`, each run with the switch on. *Notices* means that the test itself failed; in brackets, the contracts that
-the module saw broken under it, which is more than the test can see.
+which of the tests that know nothing of the bug notice it: `fsx` (two seeds of %(ops)s operations), `model` (%(steps)s steps
+on four filesystems) and `pjdfstest`, each run with the switch on. *Notices* means that the test itself failed; in
+brackets, the contracts that the module saw broken under it, which is more than the test can see.
 
 Made by `make mutation` from real runs (%(where)s); do not edit. `none` is the same without any switch.
 
@@ -38,8 +38,6 @@ def fields(line):
 
 
 def cell(run):
-    if run is None:
-        return "not run"
     status, checks = run
     said = {"0": "-", "124": "hangs", "137": "hangs"}.get(status, "notices")
     return said + (" (%s)" % ", ".join(checks.split("+")) if checks else "")
@@ -78,9 +76,12 @@ def main():
         r = r or {"checks": "", "off": '"-"', "on": '"-"', "verdict": "-"}
         count = [r[k].strip('"').split(":")[0] for k in ("off", "on")]
         row = ["`%s`" % name, contract, ", ".join(filter(None, r["checks"].split("+")))]
-        died = (name, "died") in runs
         row += count + [r["verdict"]]
-        row += ["kills the VM" if died and (name, p) not in runs else cell(runs.get((name, p))) for p in PROGRAMS]
+        ends = "kills the VM" if (name, "died") in runs else "not run"
+        for p in PROGRAMS:
+            done = (name, p) in runs
+            row.append(cell(runs[name, p]) if done else ends)
+            ends = ends if done else "not run"
         out += "| " + " | ".join(row) + " |\n"
     if missing:
         sys.exit("no run of " + ", ".join(missing))
