@@ -48,7 +48,7 @@ help:
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
 	@echo '  make fstests FSTESTS=  your built fstests tree on calf, in VMs: GROUP= TESTS= EXCLUDE= SECTION= FSTYP= JOBS= ...'
 	@echo '                        (see docs/fstests.md)'
-	@echo '  make soak             model test and fsx for hours: SEEDS= (20), STEPS= (10000), OPS= (100000)'
+	@echo '  make soak             long runs: model test, fsx, a million names and extents; SEEDS= STEPS= OPS= T='
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo

@@ -181,6 +181,21 @@ vm_fault_t calf_vmf_error(int err)
 	return vmf_fs_error(err);
 }
 
+bool calf_vmf_failed(vm_fault_t ret)
+{
+	return ret & VM_FAULT_ERROR;
+}
+
+loff_t calf_vmf_folio_pos(struct vm_fault *vmf)
+{
+	return folio_pos(page_folio(vmf->page));
+}
+
+size_t calf_vmf_folio_size(struct vm_fault *vmf)
+{
+	return folio_size(page_folio(vmf->page));
+}
+
 int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
 			  const struct iomap_writeback_ops *ops)
 {

@@ -65,6 +65,9 @@ void calf_sb_end_pagefault(struct super_block *sb);
 void calf_iomap_bio_read_folio(struct folio *folio, const struct iomap_ops *ops);
 void calf_iomap_bio_readahead(struct readahead_control *rac, const struct iomap_ops *ops);
 vm_fault_t calf_vmf_error(int err);
+bool calf_vmf_failed(vm_fault_t ret);
+loff_t calf_vmf_folio_pos(struct vm_fault *vmf);
+size_t calf_vmf_folio_size(struct vm_fault *vmf);
 int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
 			  const struct iomap_writeback_ops *ops);
 int calf_swap_activate(struct swap_info_struct *sis, struct file *file, sector_t *span,

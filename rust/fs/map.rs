@@ -123,6 +123,12 @@ fn shared_by(
     Ok((count > 1, run.max(1)))
 }
 
+/// The first blocks of `e`, if nobody shares them. Locks as [`shared_run`].
+pub(crate) fn unshared(sb: &Sb, ext: &InodeExt, e: Extent) -> Result<Option<Extent>> {
+    let (shared, run) = shared_run(sb, ext, e.phys, e.len)?;
+    Ok((!shared).then(|| clip(e, e.fblk, e.fblk.saturating_add(run))))
+}
+
 /// Is data staged over block `at` of the hole `[at, end)`? Returns the answer and the end of the
 /// part of the hole that it holds for.
 pub(crate) fn staged_over_hole(ext: &InodeExt, at: u64, end: u64) -> (bool, u64) {

@@ -173,18 +173,23 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
             staged(sb, at, phys, n)
         }
         Place::MustReserve { end: to, source } => {
-            // Nobody made space certain for this block (C6): now, or the write has failed. Shared
-            // blocks are never written in place.
+            // Nobody made space certain for this block (C6): now, or the write has failed.
             sb.counters().unreserved_writeback.inc();
             #[cfg(calf_lab)]
             if let Some(map) = crate::lab::writeback::unreserved(sb, at, to.min(end), source)? {
                 return Ok(map);
             }
             let to = to.min(end);
-            match reserve::reserve_range(sb, inode, ext, at, to) {
-                Ok(_) => {}
-                Err(e) if source.is_some() => return Err(e),
-                Err(_) => return Ok(WritebackMap::Hole(map::span(sb, at, to)?)),
+            match (reserve::reserve_range(sb, inode, ext, at, to), source) {
+                (Ok(_), _) => {}
+                // Under always_cow, a block that is dirtied again under writeback loses its
+                // reservation to the first write. Nobody shares it: as in XFS it is rather written
+                // in place than not at all.
+                (Err(e), Some(old)) => {
+                    let own = map::unshared(sb, ext, old)?.ok_or(e)?;
+                    return Ok(WritebackMap::InPlace(map::run(sb, own)?));
+                }
+                (Err(_), None) => return Ok(WritebackMap::Hole(map::span(sb, at, to)?)),
             }
             let (phys, n) = reserve::claim(sb, inode, ext, at, to)?;
             staged(sb, at, phys, n)

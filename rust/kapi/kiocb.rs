@@ -308,6 +308,23 @@ impl<F: FileSystem> VmFault<'_, F> {
         unsafe { File::from_raw(bindings::calf_vmf_file(self.ptr)) }
     }
 
+    /// The bytes of the folio that is to become writable, `[start, end)`. Only in `page_mkwrite`,
+    /// whose caller holds a reference to it; a folio that is not locked may leave the file.
+    pub fn folio_range(&self) -> (u64, u64) {
+        // SAFETY: The fault has a page, and its folio is referenced.
+        let pos = unsafe { bindings::calf_vmf_folio_pos(self.ptr) };
+        // SAFETY: As above.
+        let len = unsafe { bindings::calf_vmf_folio_size(self.ptr) };
+        let pos = u64::try_from(pos).unwrap_or(0);
+        (pos, pos.saturating_add(len as u64))
+    }
+
+    /// Is this return value of a fault handler an error?
+    pub fn failed(ret: u32) -> bool {
+        // SAFETY: Pure computation.
+        unsafe { bindings::calf_vmf_failed(ret) }
+    }
+
     /// The fault's return value for an error.
     pub fn error(e: Error) -> u32 {
         // SAFETY: Pure computation.

@@ -100,14 +100,37 @@ impl FileOperations for RegularFile {
         if let Err(e) = fault.file().update_time() {
             return VmFault::<Calf>::error(e);
         }
-        let faults = inode.invalidate_lock_shared();
-        if !inode.data().is_remapping() {
-            return page_mkwrite(fault, FAULT);
+        let ret = mkwrite(fault);
+        if VmFault::<Calf>::failed(ret) && make_writable(fault) {
+            return mkwrite(fault);
         }
-        drop(faults);
-        let _faults = inode.invalidate_lock();
-        page_mkwrite(fault, FAULT)
+        ret
     }
+}
+
+/// `page_mkwrite` under `invalidate_lock`: exclusively while the file is remapped
+/// (C-MKWRITE-REMAP).
+fn mkwrite(fault: &mut VmFault<'_, Calf>) -> u32 {
+    let inode = fault.inode();
+    let faults = inode.invalidate_lock_shared();
+    if !inode.data().is_remapping() {
+        return page_mkwrite(fault, FAULT);
+    }
+    drop(faults);
+    let _faults = inode.invalidate_lock();
+    page_mkwrite(fault, FAULT)
+}
+
+/// The last resort of [`buffered_write`] for a store by map: preallocated blocks that cannot be
+/// converted one by one for want of tree blocks are converted together. Returns whether there were
+/// any. `i_rwsem` comes before `mmap_lock`, which the fault holds: only if nobody has it.
+fn make_writable(fault: &VmFault<'_, Calf>) -> bool {
+    let inode = fault.inode();
+    let (pos, end) = fault.folio_range();
+    let Some(_lock) = inode.try_lock() else {
+        return false;
+    };
+    zero_out(inode, pos, end).unwrap_or(false)
 }
 
 /// Writes past the page cache what can be, the rest through it.

@@ -55,6 +55,7 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
 
 /// Reports attributes.
 pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask: u32) -> Result {
+    inode.sb().data().check_readable()?;
     stat.fill(idmap, mask, inode);
     stat.raise_blksize_to_page();
     if inode.is_reg() {

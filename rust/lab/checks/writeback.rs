@@ -88,7 +88,8 @@ pub(crate) fn wb_map(ctx: &WritebackCtx<'_, Calf>, pos: u64, len: u32, reused: b
             facts,
         );
         s.demand(Check::WbCowFirst, f.entry.is_none(), facts);
-        let shared = map.ty == MAPPED && (is_shared(sb, &ext, &f.old) || sb.opts().always_cow);
+        // Under always_cow, what nobody has reserved for may go in place rather than be lost.
+        let shared = map.ty == MAPPED && is_shared(sb, &ext, &f.old);
         s.demand(Check::WbNoInplaceShared, !shared, facts);
     }
 }

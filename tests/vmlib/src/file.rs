@@ -7,6 +7,7 @@ use crate::rng::mix;
 use crate::sys::{self, Aligned, FiemapExtent};
 use crate::{ensure, Result};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -57,6 +58,24 @@ pub fn write_pattern(file: &File, seed: u64, off: u64, len: u64) -> Result {
         done += n;
     }
     Ok(())
+}
+
+/// Writes until the disk is full; returns how many bytes were accepted, 0 if not even a file was.
+pub fn fill(path: &Path, seed: u64) -> Result<u64> {
+    let full = Some(Errno::NOSPC.raw_os_error());
+    let f = match open(path) {
+        Err(e) if e.errno == full => return Ok(0),
+        other => other?,
+    };
+    let (mut at, mut step) = (0, 1 << 20);
+    loop {
+        match f.write_at(&patterned(seed, at, step as usize), at) {
+            Ok(n) => at += n as u64,
+            Err(e) if e.raw_os_error() == full && step > 512 => step /= 2,
+            Err(e) if e.raw_os_error() == full => return Ok(at),
+            Err(e) => return Err(e).ctx(format!("write at {at}")),
+        }
+    }
 }
 
 /// Reads exactly `len` bytes.

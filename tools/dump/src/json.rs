@@ -17,6 +17,7 @@ use calf_core::format::node::{self, NodeHeader, NodeId, Slot};
 use calf_core::format::orphan::{RawOrphan, KIND_UNLINKED};
 use calf_core::format::refcount::RawRefcount;
 use calf_core::format::super_block::{RawSuperBlock, SuperBlock};
+use calf_core::format::xattr::{form, piece_of, short, First, Form, Name};
 use calf_core::format::{BlockNr, Ino, Kind};
 use calf_fsck::image::Image;
 use calf_fsck::replay;
@@ -132,6 +133,14 @@ pub fn inode(fs: &Editor<'_>, number: u64) -> Result {
         .inode(Ino::new(number))?
         .ok_or_else(|| format!("there is no inode {number}"))?;
     let mut value = fields(&rec);
+    let attributes = match form(&rec.attr) {
+        Form::None => json!([]),
+        Form::Short => short(&rec.attr)
+            .map(|(name, value)| described(name, value.len(), value))
+            .collect(),
+        Form::Tree(root) => records(fs, &Tree::fixed(Kind::Xattr, Ino::new(number), root))?,
+    };
+    value.insert("attributes".into(), attributes);
     if let Some(kind) = InodeRecord::tree_kind(rec.mode.get()) {
         let tree = Tree::inode(kind, Ino::new(number), rec.root);
         value.insert("tree".into(), crate::kind_name(kind).into());
@@ -266,9 +275,28 @@ fn record(kind: Kind, key: u64, value: &[u8]) -> Value {
             json!({ "ino": key, "unlinked": unlinked, "size": o.size.get() })
         }),
         Kind::Symlink => Some(json!({ "piece": key, "target": text(value) })),
-        Kind::Xattr => None,
+        Kind::Xattr => attribute(key, value),
     };
     found.unwrap_or_else(|| json!({ "key": key, "bytes": value }))
+}
+
+/// The first piece of an attribute tells all about it, the others are values only.
+fn attribute(key: u64, value: &[u8]) -> Option<Value> {
+    let piece = piece_of(key);
+    if piece > 0 {
+        return Some(json!({ "key": key, "piece": piece, "value": text(value) }));
+    }
+    let first = First::parse(value).ok()?;
+    let mut told = described(first.name, first.value_len, first.value);
+    told["key"] = key.into();
+    Some(told)
+}
+
+/// An attribute whose value is `len` bytes and begins with `value`.
+fn described(name: Name<'_>, len: usize, value: &[u8]) -> Value {
+    json!({
+        "namespace": name.index, "name": text(name.name), "length": len, "value": text(value),
+    })
 }
 
 fn entry(key: u64, value: &[u8]) -> Option<Value> {

@@ -49,7 +49,12 @@ fn without_waiting(env: &Env) -> Result {
             Errno::AGAIN,
             "a part of a block that is not in memory"
         );
-        check_pattern(&f, 2, 0, end + 65536)
+        check_pattern(&f, 2, 0, end + 65536)?;
+        // Now it is, and so are the nodes of the mapping.
+        let part = write_flags(&f, &[9; 100], 5000, RWF_NOWAIT).ctx("a part of a cached block")?;
+        ensure_eq!(part, 100, "a part of a cached block");
+        check_pattern(&f, 2, 0, 5000)?;
+        check_pattern(&f, 2, 5100, end + 65536 - 5100)
     })
 }
 

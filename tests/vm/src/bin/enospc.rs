@@ -3,7 +3,7 @@
 //! A full disk: what was accepted is kept, and when all is deleted the free count is what it was.
 
 use calf_vmlib::file::{
-    check_pattern, clone_file, fallocate, open, open_direct, patterned, punch, write_direct,
+    self, check_pattern, clone_file, fallocate, open, open_direct, patterned, punch, write_direct,
     write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of the filesystem: small, so that it fills quickly.
 const SIZE: u64 = 96 << 20;
-const CHUNK: u64 = 1 << 20;
 
 fn is_enospc(e: &std::io::Error) -> bool {
     e.raw_os_error() == Some(Errno::NOSPC.raw_os_error())
@@ -69,23 +68,9 @@ fn start(m: &mut Mounted) -> Result<u64> {
     Ok(m.space()?.free)
 }
 
-/// Writes until the disk is full; returns how many bytes were accepted.
+/// [`file::fill`] into a file of the filesystem.
 fn fill(m: &Mounted, name: &str, seed: u64) -> Result<u64> {
-    let f = match open(&m.path(name)) {
-        Err(e) if e.errno == Some(Errno::NOSPC.raw_os_error()) => return Ok(0),
-        other => other?,
-    };
-    let mut at = 0;
-    let mut step = CHUNK;
-    loop {
-        let buf = patterned(seed, at, step as usize);
-        match f.write_at(&buf, at) {
-            Ok(n) => at += n as u64,
-            Err(e) if is_enospc(&e) && step > 512 => step /= 2,
-            Err(e) if is_enospc(&e) => return Ok(at),
-            Err(e) => return Err(e).ctx(format!("write at {at}")),
-        }
-    }
+    file::fill(&m.path(name), seed)
 }
 
 fn buffered(env: &Env) -> Result {
@@ -225,6 +210,43 @@ fn unwritten_blocks_on_a_full_disk(env: &Env) -> Result {
     })
 }
 
+/// The same by map: a store whose page cannot be made writable kills with SIGBUS.
+fn unwritten_pages_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        let f = open(&m.path("pre"))?;
+        fallocate(&f, FallocateFlags::empty(), 0, 32 << 20)?;
+        m.sync()?;
+        fill(m, "full", 1)?;
+        m.sync()?;
+        fill(m, "full2", 2)?;
+        m.sync()?;
+        let exe = std::env::current_exe()?;
+        let status = std::process::Command::new(exe)
+            .arg("--store-child")
+            .arg(m.path("pre"))
+            .status()
+            .ctx("child")?;
+        ensure!(status.success(), "stores into preallocated pages: {status}");
+        f.sync_all().ctx("fsync of preallocated pages")?;
+        drop_caches()?;
+        for at in (0..32u64 << 20).step_by(8192) {
+            check_pattern(&f, 3, at, 100)?;
+        }
+        drop(f);
+        all_is_back(m, free)
+    })
+}
+
+fn store_child(path: &std::path::Path) -> Result {
+    let f = open(path)?;
+    let map = Map::new(&f, 0, 32 << 20)?;
+    for at in (0..32usize << 20).step_by(8192) {
+        map.write(at, &patterned(3, at as u64, 100));
+    }
+    Ok(())
+}
+
 fn unlink_and_punch_shared_on_a_full_disk(env: &Env) -> Result {
     small_fs(env, "1024", |m| {
         let free = start(m)?;
@@ -318,12 +340,13 @@ fn overwrite_shared_on_a_full_disk(env: &Env) -> Result {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if let [_, flag, path] = args.as_slice() {
-        if flag == "--map-child" {
-            return if map_child(path.as_ref()).is_ok() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(1)
-            };
+        let child = match flag.as_str() {
+            "--map-child" => Some(map_child(path.as_ref())),
+            "--store-child" => Some(store_child(path.as_ref())),
+            _ => None,
+        };
+        if let Some(outcome) = child {
+            return ExitCode::from(u8::from(outcome.is_err()));
         }
     }
     let env = Env::new();
@@ -335,6 +358,7 @@ fn main() -> ExitCode {
             many_small_files,
             mapped,
             unwritten_blocks_on_a_full_disk,
+            unwritten_pages_on_a_full_disk,
             unlink_and_punch_shared_on_a_full_disk,
             direct,
             overwrite_shared_on_a_full_disk,
