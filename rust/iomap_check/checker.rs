@@ -22,6 +22,8 @@ use kernel::task::Task;
 struct Doing {
     /// Inode of the last direct I/O, and whether it is synchronous.
     dio: (usize, bool),
+    /// Iterator of the last call of `iomap_iter`, and where that came from, with kprobes.
+    call: (usize, usize),
     /// A reservation that must be given back before `iomap_iter` returns.
     owed: Option<Owed>,
 }
@@ -125,6 +127,10 @@ impl Hooks for Checker {
             return;
         };
         self.seen.iters.fetch_add(1, Relaxed);
+        let caller = match self.tasks.get(me()) {
+            Some(t) if t.call.0 == iter.key() && t.call.1 != 0 => t.call.1,
+            _ => caller,
+        };
         let r = iter.request();
         let mut broken = None;
         let op = self.operations.with(iter.key(), |op| {
@@ -219,6 +225,10 @@ impl Hooks for Checker {
 }
 
 impl Probed for Checker {
+    fn iter_called(&self, iter: IterRef<'_>, caller: usize) {
+        self.tasks.with(me(), |t| t.call = (iter.key(), caller));
+    }
+
     fn iter_returns(&self, iter: IterRef<'_>, ret: i64) {
         let Some(inode) = iter.inode().filter(|i| self.wanted(i)) else {
             return;

@@ -142,7 +142,7 @@ impl Reports {
             dev: s.inode.dev(),
             ino: s.inode.ino(),
             size: s.inode.file().size,
-            ops: Symbol::of(s.ops),
+            ops: Symbol::of_table(s.ops),
             caller: Symbol::of(s.caller),
             pos: s.pos,
             len: s.len,

@@ -6,6 +6,7 @@
 #include <linux/kprobes.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #define CREATE_TRACE_POINTS
 #include "check_events.h"
@@ -32,7 +33,8 @@ bool check_iocb_is_dsync(const struct kiocb *iocb)
 
 struct inode *check_file_inode(const struct file *file)
 {
-	return file_inode(file);
+	/* Not file_inode(): the inode of a device file is not that of the device. */
+	return file->f_mapping->host;
 }
 
 struct inode *check_vmf_inode(const struct vm_fault *vmf)
@@ -72,6 +74,19 @@ int check_symbol(char *buf, unsigned long address)
 	return sprint_symbol_no_offset(buf, address);
 }
 
+int check_table_symbol(char *buf, unsigned long table)
+{
+	unsigned long functions[2];
+	int len = check_symbol(buf, table);
+
+	/* Tables made by Rust have no names; their functions do. */
+	if (strncmp(buf, "0x", 2) == 0 &&
+	    !copy_from_kernel_nofault(functions, (void *)table, sizeof(functions)) &&
+	    (functions[0] || functions[1]))
+		len = check_symbol(buf, functions[0] ?: functions[1]);
+	return len;
+}
+
 void check_trace_report(struct inode *inode, const char *rule, const char *fs, u64 pos, u64 len,
 			unsigned int flags, const char *why)
 {
@@ -95,8 +110,20 @@ static int probe_enter(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct check_probe *probe = container_of(kp, struct check_probe, kp);
 
-	probe->enter(probe->data, regs_get_kernel_argument(regs, 0));
+	probe->enter(probe->data, regs_get_kernel_argument(regs, 0), 0);
 	return 0;
+}
+
+/* Where the function that begins was called from; the kretprobe has not noted it yet. */
+static unsigned long caller_of(struct pt_regs *regs)
+{
+#if defined(CONFIG_X86)
+	return regs_get_kernel_stack_nth(regs, 0);
+#elif defined(CONFIG_ARM64)
+	return procedure_link_pointer(regs);
+#else
+	return 0;
+#endif
 }
 
 static int probe_remember(struct kretprobe_instance *ri, struct pt_regs *regs)
@@ -106,7 +133,7 @@ static int probe_remember(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 	*(unsigned long *)ri->data = arg0;
 	if (probe->enter)
-		probe->enter(probe->data, arg0);
+		probe->enter(probe->data, arg0, caller_of(regs));
 	return 0;
 }
 

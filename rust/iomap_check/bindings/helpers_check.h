@@ -20,10 +20,15 @@ void check_tracepoint_synchronize(void);
 /* Name of the symbol at @address; @buf has at least CHECK_SYMBOL_LEN bytes. Returns its length. */
 int check_symbol(char *buf, unsigned long address);
 #define CHECK_SYMBOL_LEN 768
+/* The same for a table of functions: its own name, else that of its first or second. */
+int check_table_symbol(char *buf, unsigned long table);
 
-/* A kprobe, or a kretprobe if @leave is given. The handlers run with preemption off. */
+/*
+ * A kprobe, or a kretprobe if @leave is given. Only a kretprobe tells @caller (0: unknown), because the function itself
+ * finds a trampoline in its place. The handlers run with preemption off.
+ */
 struct check_probe;
-typedef void (*check_enter_t)(void *data, unsigned long arg0);
+typedef void (*check_enter_t)(void *data, unsigned long arg0, unsigned long caller);
 typedef void (*check_leave_t)(void *data, unsigned long arg0, long ret);
 int check_probe_register(struct check_probe **probe, const char *symbol, check_enter_t enter,
 			 check_leave_t leave, void *data);

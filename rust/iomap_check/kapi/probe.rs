@@ -15,6 +15,8 @@ use kernel::sync::Arc;
 
 /// Who listens. The rules of [`Hooks`](super::hooks::Hooks) apply.
 pub(crate) trait Probed: Send + Sync + 'static {
+    /// `iomap_iter` was called from `caller`, which its tracepoint does not know then.
+    fn iter_called(&self, iter: IterRef<'_>, caller: usize);
     /// `iomap_iter` returns `ret` to the owner of the iterator, which may be gone by its end.
     fn iter_returns(&self, iter: IterRef<'_>, ret: i64);
     /// A function was entered.
@@ -46,6 +48,18 @@ unsafe extern "C" fn on_iter_return<T: Probed>(data: *mut c_void, arg0: c_ulong,
     if let Some(iter) = unsafe { IterRef::from_raw(arg0 as *mut bindings::iomap_iter) } {
         // An `int`, of which the upper half of the register says nothing.
         probed.iter_returns(iter, i64::from(ret as i32));
+    }
+}
+
+/// # Safety
+///
+/// As [`on_iter_return`], at the entry.
+unsafe extern "C" fn on_iter_entry<T: Probed>(data: *mut c_void, arg0: c_ulong, caller: c_ulong) {
+    // SAFETY: By the safety requirements of this function.
+    let probed = unsafe { &*data.cast::<T>() };
+    // SAFETY: The first argument of `iomap_iter` is the iterator.
+    if let Some(iter) = unsafe { IterRef::from_raw(arg0 as *mut bindings::iomap_iter) } {
+        probed.iter_called(iter, caller);
     }
 }
 
@@ -81,7 +95,7 @@ macro_rules! entries {
         /// # Safety
         ///
         /// The kprobe on the function of its name: `data` is the listener, `arg0` its argument.
-        unsafe extern "C" fn $name<T: Probed>(data: *mut c_void, arg0: c_ulong) {
+        unsafe extern "C" fn $name<T: Probed>(data: *mut c_void, arg0: c_ulong, _: c_ulong) {
             // SAFETY: By the safety requirements of this function.
             let probed = unsafe { &*data.cast::<T>() };
             // SAFETY: As above.
@@ -119,7 +133,11 @@ impl<T: Probed> Probes<T> {
             probes: KVec::with_capacity(8, GFP_KERNEL)?,
             listener,
         };
-        new.place(c"iomap_iter", None, Some(on_iter_return::<T>))?;
+        new.place(
+            c"iomap_iter",
+            Some(on_iter_entry::<T>),
+            Some(on_iter_return::<T>),
+        )?;
         new.place(c"iomap_write_delalloc_release", Some(on_release::<T>), None)?;
         new.place(c"iomap_file_unshare", Some(on_unshare::<T>), None)?;
         new.place(c"iomap_zero_range", Some(on_zero_range::<T>), None)?;

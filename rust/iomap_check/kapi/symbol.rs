@@ -8,6 +8,7 @@ use super::inode::InodeRef;
 use crate::bindings;
 use core::ffi::CStr;
 use core::fmt;
+use kernel::ffi::{c_char, c_int};
 use kernel::str::CStrExt as _;
 
 /// Bytes kept of a symbol's name.
@@ -24,6 +25,21 @@ impl Symbol {
     /// Looks `address` up; 0 has no name. Needs about a kilobyte of stack, may be called from any
     /// context that may not sleep.
     pub(crate) fn of(address: usize) -> Self {
+        Self::look(address, |buf| {
+            // SAFETY: The buffer is as large as the function demands.
+            unsafe { bindings::check_symbol(buf, address) }
+        })
+    }
+
+    /// The name of a table of operations, or of its first function. Otherwise as [`Symbol::of`].
+    pub(crate) fn of_table(address: usize) -> Self {
+        Self::look(address, |buf| {
+            // SAFETY: As above; the table is read as memory that may not be there.
+            unsafe { bindings::check_table_symbol(buf, address) }
+        })
+    }
+
+    fn look(address: usize, name: impl FnOnce(*mut c_char) -> c_int) -> Self {
         let mut all = [0u8; bindings::CHECK_SYMBOL_LEN as usize];
         let mut new = Self {
             buf: [0; NAME_MAX],
@@ -32,8 +48,7 @@ impl Symbol {
         if address == 0 {
             return new;
         }
-        // SAFETY: The buffer is as large as the function demands.
-        let len = unsafe { bindings::check_symbol(all.as_mut_ptr().cast(), address) };
+        let len = name(all.as_mut_ptr().cast());
         let name = all.get(..usize::try_from(len).unwrap_or(0)).unwrap_or(&[]);
         // Rust's names are long: what is cut is the middle, the module's name stays.
         let module = name.iter().rposition(|b| *b == b' ').unwrap_or(name.len());
