@@ -125,7 +125,7 @@ pub(super) fn plain(s: &Seam<'_>, map: &LabSide, pos: u64) {
     let end = map.end();
     s.demand(
         Check::MapAlign,
-        map.offset % bs == 0 && (end % bs == 0 || end == i64::MAX as u64),
+        map.offset % bs == 0 && end % bs == 0,
         fmt!("mapping [{}, {})", map.offset, end),
     );
     let placed = map.ty == MAPPED || map.ty == UNWRITTEN;
