@@ -36,6 +36,7 @@ COMPLAINT = re.compile(
     r"|scheduling while atomic|KASAN:|panicked at|iomap_check:|calf-check:|calf: contract|Objects remaining"
 )
 STOPPED = "stopped"
+NOTHING = "nothing"  # where a test's name would be: no test was running
 GRACE = 20  # seconds beyond a test's limit, for the guest to say who is blocked
 PORTION_TESTS, PORTION_SECONDS = 30, 600
 
@@ -199,6 +200,7 @@ class Boot:
         os.makedirs(self.log)
         self.results = {}
         self.current = self.started = None  # by the kernel's port
+        self.idle = time.monotonic()  # since when no test runs
         self.kernel = {}  # test -> its lines
         self.seconds = {}
         self.last = None  # the result that FST | lines belong to
@@ -263,8 +265,8 @@ class Boot:
                 self.guest_line(line)
             if gone or killed:
                 return killed
-            if self.started and time.monotonic() - self.started > self.opt.limit + GRACE:
-                killed = self.current
+            if time.monotonic() - (self.started or self.idle + self.opt.between) > self.opt.limit + GRACE:
+                killed = self.current or NOTHING
                 self.vm.process.terminate()
                 self.vm.process.wait()
             time.sleep(0.1)
@@ -282,6 +284,7 @@ class Boot:
     def end_of_current(self):
         if self.current:
             self.seconds[self.current] = time.monotonic() - self.started
+            self.idle = time.monotonic()
         self.current = self.started = None
 
     def guest_line(self, line):
@@ -341,6 +344,8 @@ class Boot:
                 self.publish()
             return [], None
         at = killed or self.current
+        if at == NOTHING:
+            print(f"fstests: a VM did not come to its next test, again in another: {self.log}", file=sys.stderr)
         if at is None or at not in left:
             # Between two tests, or before the first.
             if self.dead and left and self.results:
@@ -371,6 +376,7 @@ def options():
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--loop", type=int, default=1)
     p.add_argument("--limit", type=float, default=900, help="seconds for one test")
+    p.add_argument("--between", type=float, default=120, help="seconds more for boot, and from test to test")
     p.add_argument("--size", type=lambda s: int(s) << 30, default=10 << 30, help="GiB of each disk (sparse)")
     p.add_argument("--disks", help="folder for the disks")
     p.add_argument("--memory", default="2G")
@@ -389,7 +395,8 @@ def main():
     opt = options()
     if (opt.fstyp, opt.section) not in SECTIONS:
         die(f"FSTYP={opt.fstyp} SECTION={opt.section}: there are " + ", ".join("/".join(s) for s in SECTIONS))
-    opt.limit *= float(os.environ.get("CALF_TIME_SCALE", "1"))
+    scale = float(os.environ.get("CALF_TIME_SCALE", "1"))
+    opt.limit, opt.between = opt.limit * scale, opt.between * scale
     if not (opt.tests or opt.group or opt.rerun):
         opt.group = "auto"
     tests = choose(opt, groups_of(opt.tree, opt.fstyp))
