@@ -17,6 +17,10 @@ const SEEN_BY: &[(&str, &str)] = &[
     ("unshare_hole_reserve", "G7"),
     ("wb_retry_stale", "G28"),
     ("wb_map_end_before_pos", "G14"),
+    ("discard_offbyone", "G15"),
+    ("zero_posteof_delalloc", "G11"),
+    ("unshare_nolock", "G17b"),
+    ("punch_nolock_enospc", "G17"),
     ("punch_nolock", "G15"),
     ("punch_nolock", "G17"),
     ("punch_nolock_legacy", "G15"),
@@ -128,7 +132,7 @@ fn each_switch_is_seen(env: &Env) -> Result {
         let first = reports.lines().next().unwrap_or("");
         ensure!(first.contains(" fs calf "), "{name}: the report is {first}");
         ensure!(
-            !name.starts_with("unshare") || first.contains(" caller iomap_file_unshare "),
+            !name.starts_with("unshare_srcmap") || first.contains(" caller iomap_file_unshare "),
             "{name}: called from elsewhere: {first}"
         );
         ktap::note(first);
