@@ -9,7 +9,7 @@ use crate::{ensure, Result};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Opens a file for reading and writing; makes it when missing.
@@ -29,6 +29,18 @@ pub fn open_direct(path: &Path) -> Result<File> {
     let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))
         .ctx(format!("open {} with O_DIRECT", path.display()))?;
     Ok(fd.into())
+}
+
+/// Opens a file for reading and writing with more flags (`O_*`); makes it when missing.
+pub fn open_with(path: &Path, flags: i32) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags)
+        .open(path)
+        .ctx(format!("open {} with {flags:#o}", path.display()))
 }
 
 /// Fills `buf` with the pattern `seed` as it is at offset `off` of a file. Each byte depends on

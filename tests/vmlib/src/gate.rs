@@ -56,6 +56,11 @@ impl Gate {
             .map_err(|e| Fail::new(format!("window missed: {e}")))
     }
 
+    /// Is a task held now?
+    pub fn is_held(&self) -> bool {
+        std::fs::read_to_string(&self.file).is_ok_and(|t| t.trim() == "Held")
+    }
+
     /// Lets the held task go. An error if none is held (any more): the window was not hit.
     pub fn release(&self) -> Result {
         self.tell("release")

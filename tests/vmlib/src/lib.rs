@@ -8,6 +8,7 @@
 //! * [`fs`]: format, mount, unmount, check;
 //! * [`file`]: patterns, holes, extents, clones of one file;
 //! * [`gate`]: holds a task at a place in the filesystem (laboratory builds);
+//! * [`nullb`]: a disk in memory that is slow, fails, or has a cache, as a test wants it;
 //! * [`observe`]: kernel messages, tracepoints, calf's counters;
 //! * [`user`]: being somebody else than root;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
@@ -19,6 +20,7 @@ pub mod file;
 pub mod fs;
 pub mod gate;
 pub mod ktap;
+pub mod nullb;
 pub mod observe;
 pub mod rng;
 pub mod sys;

@@ -68,22 +68,31 @@ pub fn warnings(lines: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Recording of the iomap tracepoints.
+/// Recording of tracepoints of one group: `iomap` or `block`.
 pub struct Trace {
     dir: PathBuf,
+    group: &'static str,
 }
 
 impl Trace {
     /// Clears the buffer and switches the given events of the group `iomap` on.
     pub fn start(events: &[&str]) -> Result<Trace> {
+        Self::start_in("iomap", events)
+    }
+
+    /// The same for another group.
+    pub fn start_in(group: &'static str, events: &[&str]) -> Result<Trace> {
         let t = Trace {
             dir: "/sys/kernel/tracing".into(),
+            group,
         };
         t.set("tracing_on", "0")?;
         t.set("buffer_size_kb", "4096")?;
+        // The order over all processors.
+        t.set("trace_clock", "counter")?;
         t.set("trace", "")?;
         for e in events {
-            t.set(&format!("events/iomap/{e}/enable"), "1")?;
+            t.set(&format!("events/{group}/{e}/enable"), "1")?;
         }
         t.set("tracing_on", "1")?;
         Ok(t)
@@ -96,13 +105,14 @@ impl Trace {
     /// Stops and returns the lines in order: only the event's name and text, no task, no time.
     pub fn stop(self) -> Result<Vec<String>> {
         self.set("tracing_on", "0")?;
-        self.set("events/iomap/enable", "0")?;
+        self.set(&format!("events/{}/enable", self.group), "0")?;
         let text = std::fs::read_to_string(self.dir.join("trace")).ctx("read the trace")?;
         self.set("trace", "")?;
+        let name = format!(": {}_", self.group);
         Ok(text
             .lines()
             .filter(|l| !l.starts_with('#'))
-            .filter_map(|l| l.find(": iomap_").map(|at| l[at + 2..].to_string()))
+            .filter_map(|l| l.find(&name).map(|at| l[at + 2..].to_string()))
             .collect())
     }
 }

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! System calls without a safe wrapper elsewhere: FIEMAP, FICLONERANGE, memory maps, kernel AIO.
+//! System calls without a safe wrapper elsewhere: FIEMAP, FICLONERANGE, memory maps.
 //!
-//! All `unsafe` of the test programs is in this file and the one below it.
+//! All `unsafe` of the test programs is in this file and those below it.
 #![allow(unsafe_code)]
 
+mod inflight;
 pub mod vfs;
+
+pub use inflight::{Aio, Dir, Queue, Ring};
 
 use rustix::io::Errno;
 use std::alloc::Layout;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
+
+// rustix takes `DSYNC` for `SYNC`.
+pub use libc::{O_APPEND, O_DIRECT, O_DSYNC, O_SYNC};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -347,6 +353,35 @@ impl Map {
         Self::with(file, off, len, rustix::mm::MapFlags::PRIVATE)
     }
 
+    /// Memory of nobody's, at an address that is a multiple of 2 MiB, in huge pages if there are any.
+    pub fn huge(len: usize) -> Result<Map> {
+        use rustix::mm::{madvise, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
+        const HUGE: usize = 2 << 20;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let all = len + HUGE;
+        // SAFETY: a new map at an address of the kernel's choice.
+        let p = unsafe { mmap_anonymous(std::ptr::null_mut(), all, prot, MapFlags::PRIVATE)? };
+        let skip = p.align_offset(HUGE);
+        // SAFETY: the two ends of our map, to which no reference exists.
+        unsafe {
+            if skip > 0 {
+                munmap(p, skip)?;
+            }
+            if skip < HUGE {
+                munmap(p.byte_add(skip + len), HUGE - skip)?;
+            }
+        }
+        // SAFETY: inside of our map.
+        let base = unsafe { p.byte_add(skip) };
+        // A kernel without huge pages does not know the advice.
+        // SAFETY: the rest of our map.
+        let _ = unsafe { madvise(base, len, Advice::LinuxHugepage) };
+        Ok(Map {
+            base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?,
+            len,
+        })
+    }
+
     fn with(file: &File, off: u64, len: usize, flags: rustix::mm::MapFlags) -> Result<Map> {
         use rustix::mm::{mmap, ProtFlags};
         let prot = ProtFlags::READ | ProtFlags::WRITE;
@@ -615,141 +650,6 @@ impl Drop for Aligned {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout in `new`.
         unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) }
-    }
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Iocb {
-    data: u64,
-    key: u32,
-    rw_flags: i32,
-    opcode: u16,
-    prio: i16,
-    fd: u32,
-    buf: u64,
-    nbytes: u64,
-    offset: i64,
-    reserved: u64,
-    flags: u32,
-    resfd: u32,
-}
-
-#[repr(C)]
-#[derive(Default, Clone, Copy)]
-struct IoEvent {
-    data: u64,
-    obj: u64,
-    res: i64,
-    res2: i64,
-}
-
-/// Direction of an asynchronous request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dir {
-    /// File to memory.
-    Read,
-    /// Memory to file.
-    Write,
-}
-
-/// A set of asynchronous requests (kernel AIO) that owns the buffers while they are in flight.
-pub struct Aio {
-    ctx: u64,
-    inflight: Vec<Option<Aligned>>,
-}
-
-impl Aio {
-    /// Room for `n` requests at a time.
-    pub fn new(n: usize) -> Result<Aio> {
-        let mut ctx = 0u64;
-        // SAFETY: `ctx` is a valid place for the context number.
-        let r = unsafe { libc::syscall(libc::SYS_io_setup, n as libc::c_long, &mut ctx) };
-        if r < 0 {
-            return Err(last());
-        }
-        Ok(Aio {
-            ctx,
-            inflight: (0..n).map(|_| None).collect(),
-        })
-    }
-
-    /// Starts one request for the whole buffer; returns its number.
-    pub fn submit(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        dir: Dir,
-        off: u64,
-        mut buf: Aligned,
-    ) -> Result<usize> {
-        let slot = self
-            .inflight
-            .iter()
-            .position(Option::is_none)
-            .ok_or(Errno::AGAIN)?;
-        let mut cb = Iocb {
-            data: slot as u64,
-            opcode: if dir == Dir::Read { 0 } else { 1 },
-            fd: fd.as_raw_fd() as u32,
-            buf: buf.as_mut_ptr() as u64,
-            nbytes: buf.len() as u64,
-            offset: off as i64,
-            ..Iocb::default()
-        };
-        let mut list = [&mut cb as *mut Iocb];
-        // SAFETY: one valid iocb; its buffer is kept in `inflight` until its event came.
-        let r = unsafe {
-            libc::syscall(
-                libc::SYS_io_submit,
-                self.ctx,
-                1 as libc::c_long,
-                list.as_mut_ptr(),
-            )
-        };
-        if r != 1 {
-            return Err(last());
-        }
-        self.inflight[slot] = Some(buf);
-        Ok(slot)
-    }
-
-    /// Waits for one request: its number, its result (bytes) and its buffer.
-    pub fn wait(&mut self) -> Result<(usize, Result<usize>, Aligned)> {
-        let mut ev = IoEvent::default();
-        // SAFETY: room for one event, no time limit.
-        let r = unsafe {
-            libc::syscall(
-                libc::SYS_io_getevents,
-                self.ctx,
-                1 as libc::c_long,
-                1 as libc::c_long,
-                &mut ev as *mut IoEvent,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
-        if r != 1 {
-            return Err(last());
-        }
-        let slot = ev.data as usize;
-        let buf = self
-            .inflight
-            .get_mut(slot)
-            .and_then(Option::take)
-            .ok_or(Errno::IO)?;
-        let res = usize::try_from(ev.res).map_err(|_| Errno::from_raw_os_error(-ev.res as i32));
-        Ok((slot, res, buf))
-    }
-
-    /// Requests in flight.
-    pub fn pending(&self) -> usize {
-        self.inflight.iter().filter(|b| b.is_some()).count()
-    }
-}
-
-impl Drop for Aio {
-    fn drop(&mut self) {
-        // SAFETY: the context is ours; the call waits for all requests, whose buffers still live.
-        unsafe { libc::syscall(libc::SYS_io_destroy, self.ctx) };
     }
 }
 

@@ -11,7 +11,7 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{drop_caches, each_block_size as each};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{
-    dedupe as dedupe_range, write_into_the_void, Aio, Aligned, Dir, Map, FIEMAP_DELALLOC,
+    dedupe as dedupe_range, write_into_the_void, Aio, Aligned, Dir, Map, Queue, FIEMAP_DELALLOC,
 };
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;

@@ -9,7 +9,9 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::rng::Rng;
-use calf_vmlib::sys::{Aio, Aligned, Dir, Map, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
+use calf_vmlib::sys::{
+    Aio, Aligned, Dir, Map, Queue, FIEMAP_SHARED, FIEMAP_UNWRITTEN, O_DIRECT, O_DSYNC,
+};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -111,7 +113,7 @@ fn append_and_sync(env: &Env) -> Result {
         let mut f = OpenOptions::new()
             .append(true)
             .create(true)
-            .custom_flags((rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits() as i32)
+            .custom_flags(O_DIRECT | O_DSYNC)
             .open(&path)?;
         for i in 0..32u64 {
             let n = 4096 * (1 + i as usize % 3);

@@ -9,7 +9,7 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, each_way, Mounted};
 use calf_vmlib::observe::{self, Trace};
-use calf_vmlib::sys::{write_into_the_void, Aio, Aligned, Dir, Map};
+use calf_vmlib::sys::{write_into_the_void, Aio, Aligned, Dir, Map, Queue};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
