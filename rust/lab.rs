@@ -8,6 +8,7 @@
 //! a test can hold a task.
 
 pub(crate) mod checks;
+pub(crate) mod dio;
 pub(crate) mod gates;
 pub(crate) mod release;
 pub(crate) mod switches;

@@ -50,6 +50,16 @@ pub(crate) struct Run {
     pub len: u64,
 }
 
+impl Run {
+    /// The run without its first `n` blocks.
+    pub(crate) fn after(self, n: u64) -> Self {
+        Self {
+            start: BlockNr::new(self.start.get().saturating_add(n)),
+            len: self.len.saturating_sub(n),
+        }
+    }
+}
+
 /// The sets of a loaded group. Bit `i` stands for block `start + i` of the group.
 struct Planes {
     /// Not allocatable, for whatever reason.

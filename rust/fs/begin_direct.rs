@@ -23,6 +23,8 @@ use crate::kapi::iomap::{
 use crate::kapi::iomap_dio::Ticket;
 use crate::kapi::memalloc::nofail;
 use crate::seam::FVec;
+#[cfg(calf_lab)]
+use kernel::error::code::ENOTBLK;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -42,6 +44,7 @@ const MOST: u64 = 4096;
 
 /// Staged blocks that one begin of a direct write has pinned, and the ticket that tells which of them
 /// were written. Kept in the inode, under its extent lock.
+#[derive(Clone)]
 pub(crate) struct DioPin {
     /// The request.
     pub key: usize,
@@ -51,9 +54,33 @@ pub(crate) struct DioPin {
     pub run: Run,
     /// What bios have carried to them.
     ticket: Arc<Ticket>,
+    /// File blocks `[from, to)` whose space others count on: it stays if the write fails. What the
+    /// write has reserved for itself goes back.
+    keep: (u64, u64),
+    /// Did part of it not get written, so that all of it is to be dropped?
+    #[cfg(calf_lab)]
+    pub bad: bool,
 }
 
 impl DioPin {
+    /// Its ticket.
+    #[cfg(calf_lab)]
+    pub(crate) fn ticket(&self) -> Arc<Ticket> {
+        self.ticket.clone()
+    }
+
+    /// The part from file block `at` on.
+    #[cfg(calf_lab)]
+    pub(crate) fn from(&self, at: u64) -> extent::Extent {
+        let run = self.run.after(at.saturating_sub(self.fblk));
+        extent::Extent {
+            fblk: at,
+            phys: run.start,
+            len: run.len,
+            unwritten: false,
+        }
+    }
+
     /// One past the last file block.
     pub(crate) fn end(&self) -> u64 {
         self.fblk.saturating_add(self.run.len)
@@ -66,6 +93,49 @@ impl DioPin {
             Ok(())
         } else {
             Err(EIO)
+        }
+    }
+}
+
+/// Preallocated blocks `[start, end)` for the conversion of which the direct write `key` has reserved
+/// what it takes, and those of them that others count on.
+pub(crate) struct DioConvert {
+    key: usize,
+    start: u64,
+    end: u64,
+    keep: (u64, u64),
+}
+
+/// Reserves what the conversion of preallocated blocks takes, for this request. The extent lock is
+/// held exclusively. As [`reserve::reserve_convert`].
+fn reserve_convert(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    key: usize,
+    start: u64,
+    end: u64,
+) -> Result {
+    ext.dio_converts.reserve(1)?;
+    reserve::reserve_convert(sb, inode, ext, start, end)?;
+    let keep = (u64::MAX, 0);
+    let convert = DioConvert {
+        key,
+        start,
+        end,
+        keep,
+    };
+    // Room was made above.
+    let _ = ext.dio_converts.push_within_capacity(convert);
+    Ok(())
+}
+
+/// Takes back what a request has reserved for conversions that did not happen.
+pub(super) fn end_converts(inode: &Inode, key: usize) {
+    let mut ext = inode.data().ext.write();
+    while let Some(i) = ext.dio_converts.iter().position(|c| c.key == key) {
+        if let Some(c) = ext.dio_converts.remove(i) {
+            reserve::drop_converts(inode, &mut ext, c.start, c.end, c.keep);
         }
     }
 }
@@ -115,7 +185,7 @@ fn overwrite(
     end: u64,
 ) -> Result<DirectWriteMap> {
     match map::place_by(reader, inode, ext, at, end)? {
-        Place::Overwrite(e) if e.end() >= end => {
+        Place::Overwrite(e) if e.end() >= end || bug!(reader.sb(), NowaitMultiMap) => {
             Ok(DirectWriteMap::InPlace(map::run(reader.sb(), e)?))
         }
         _ => Err(EAGAIN),
@@ -127,6 +197,7 @@ fn overwrite(
 fn without_waiting(
     sb: &Sb,
     inode: &Inode,
+    key: usize,
     at: u64,
     end: u64,
     only: bool,
@@ -143,8 +214,7 @@ fn without_waiting(
     match map::place_by(reader, inode, &ext, at, end)? {
         Place::Unwritten { extent, staged } if extent.end() >= end => {
             if !staged {
-                reserve::reserve_convert(sb, inode, &mut ext, at, extent.end())
-                    .map_err(|_| EAGAIN)?;
+                reserve_convert(sb, inode, &mut ext, key, at, extent.end()).map_err(|_| EAGAIN)?;
             }
             Ok(DirectWriteMap::Unwritten(map::run(sb, extent)?))
         }
@@ -152,8 +222,24 @@ fn without_waiting(
     }
 }
 
+/// The page cache is about to count on what is staged in `[start, end)`: it stays if the direct
+/// write fails that made the reservation. The extent lock is held exclusively.
+pub(super) fn adopt(ext: &mut InodeExt, start: u64, end: u64) {
+    let more = |keep: (u64, u64)| (keep.0.min(start), keep.1.max(end));
+    for pin in ext.dio_pins.iter_mut() {
+        if pin.fblk < end && start < pin.end() {
+            pin.keep = more(pin.keep);
+        }
+    }
+    for c in ext.dio_converts.iter_mut() {
+        if c.start < end && start < c.end {
+            c.keep = more(c.keep);
+        }
+    }
+}
+
 /// Pins the staged blocks from `at` on, at most up to `end`, after choosing them if that has not
-/// been done; answers with what is pinned.
+/// been done; answers with what is pinned. `fresh`: they have been reserved for this.
 fn stage(
     sb: &Sb,
     inode: &Inode,
@@ -161,13 +247,25 @@ fn stage(
     key: usize,
     at: u64,
     end: u64,
+    fresh: bool,
 ) -> Result<DirectWriteMap> {
     ext.dio_pins.reserve(1)?;
     let ticket = Ticket::new()?;
+    let mut keep = if fresh { (u64::MAX, 0) } else { (0, u64::MAX) };
     let entry = ext.staging.find(at).and_then(|e| e.clip(at, end));
     let entry = entry.ok_or(EIO)?;
     let (start, len) = match entry.state {
-        State::Claimed(phys) => (phys, entry.len()),
+        State::Claimed(phys) => {
+            // Another direct write to the same blocks: whose space it is goes for both.
+            let other = ext.dio_pins.iter().rfind(|p| {
+                let run = p.run.after(at.saturating_sub(p.fblk));
+                p.fblk <= at && at < p.end() && run.start == phys
+            });
+            keep = other.map_or(keep, |p| p.keep);
+            let next = ext.dio_pins.iter().map(|p| p.fblk).filter(|f| *f > at);
+            let end = next.fold(other.map_or(entry.end, |p| p.end()), u64::min);
+            (phys, entry.end.min(end).saturating_sub(at))
+        }
         State::Reserved => reserve::claim(sb, inode, ext, at, entry.end)?,
         State::Convert => return Err(EIO),
     };
@@ -186,6 +284,9 @@ fn stage(
         fblk: at,
         run,
         ticket: ticket.clone(),
+        keep,
+        #[cfg(calf_lab)]
+        bad: false,
     };
     // Room was made above.
     if ext.dio_pins.push_within_capacity(pin).is_err() {
@@ -209,23 +310,39 @@ fn begin_locked(
         Place::Overwrite(e) => Ok(DirectWriteMap::InPlace(map::run(sb, e)?)),
         Place::Unwritten { extent, staged } => {
             let run = map::run(sb, extent)?;
-            if !staged {
-                reserve::reserve_convert(sb, inode, ext, extent.fblk, extent.end())?;
+            if staged {
+                adopt(ext, at, extent.end());
+            } else {
+                reserve_convert(sb, inode, ext, key, extent.fblk, extent.end())?;
             }
             Ok(DirectWriteMap::Unwritten(run))
         }
-        Place::Staged { entry, .. } => stage(sb, inode, ext, key, at, entry.end),
+        Place::Staged { entry, .. } => stage(sb, inode, ext, key, at, entry.end, false),
         Place::MustReserve { end, .. } => {
             let end = end.min(at.saturating_add(MOST));
-            reserve::reserve_range(sb, inode, ext, at, end)?;
-            let answer = stage(sb, inode, ext, key, at, end);
-            if answer.is_err() {
-                // C-BEGIN-FAIL: nobody else has seen the reservation.
-                reserve::drop_locked(inode, ext, at, end);
-            }
-            answer
+            reserve_and_stage(sb, inode, ext, key, at, end)
         }
     }
+}
+
+/// Reserves the vacant blocks from `at` on, at most up to `end`, and pins as many as lie together.
+fn reserve_and_stage(
+    sb: &Sb,
+    inode: &Inode,
+    ext: &mut InodeExt,
+    key: usize,
+    at: u64,
+    end: u64,
+) -> Result<DirectWriteMap> {
+    reserve::reserve_range(sb, inode, ext, at, end)?;
+    let answer = stage(sb, inode, ext, key, at, end, true);
+    let used = match &answer {
+        Ok(DirectWriteMap::Staged(run, _)) => run.span().end() >> sb.block_shift(),
+        _ => at,
+    };
+    // Nobody else has seen the rest, nor any of it after an error (C-BEGIN-FAIL).
+    reserve::drop_locked(inode, ext, used, end);
+    answer
 }
 
 /// Answers for block `at` of an atomic write: everything goes out of place, so that one transaction
@@ -242,18 +359,13 @@ fn begin_atomic(
     if let Some(e) = ext.staging.find(at).and_then(|e| e.clip(at, end)) {
         match e.state {
             State::Claimed(_) => return Err(EAGAIN),
-            State::Reserved => return stage(sb, inode, ext, key, at, end),
+            State::Reserved => return stage(sb, inode, ext, key, at, e.end, false),
             // The blocks are replaced, not converted.
             State::Convert => reserve::drop_locked(inode, ext, at, e.end),
         }
     }
     let end = end.min(ext.staging.next_start(at));
-    reserve::reserve_range(sb, inode, ext, at, end)?;
-    let answer = stage(sb, inode, ext, key, at, end);
-    if answer.is_err() {
-        reserve::drop_locked(inode, ext, at, end);
-    }
-    answer
+    reserve_and_stage(sb, inode, ext, key, at, end)
 }
 
 #[vtable]
@@ -266,6 +378,8 @@ impl IomapOps for DirectWrite {
         sb.check_shutdown()?;
         let (at, end) = map::blocks(sb, req.pos, req.end());
         let only = req.flags.has(Flags::OVERWRITE_ONLY);
+        #[cfg(calf_lab)]
+        crate::lab::dio::size_in_begin(inode, req.end());
         let map = if req.flags.has(Flags::ATOMIC) {
             if req.flags.has(Flags::NOWAIT) {
                 return Err(EAGAIN);
@@ -275,14 +389,24 @@ impl IomapOps for DirectWrite {
                 begin_atomic(sb, inode, &mut ext, iter.key(), at, end)
             })?
         } else if req.flags.has(Flags::NOWAIT) {
-            without_waiting(sb, inode, at, end, only)?
+            without_waiting(sb, inode, iter.key(), at, end, only)?
         } else if only {
             overwrite(sb.reader(), inode, &inode.data().ext.read(), at, end)?
         } else {
             // Most direct writes overwrite: they need no more than a shared hold.
             let place = map::place(sb, inode, &inode.data().ext.read(), at, end)?;
+            #[cfg(calf_lab)]
+            let lab = match crate::lab::dio::cached(sb, inode, iter.key(), at)? {
+                None => crate::lab::dio::stale_imap(sb, inode, &place, at)?,
+                found => found,
+            };
+            #[cfg(not(calf_lab))]
+            let lab = None;
             match place {
+                _ if lab.is_some() => lab.ok_or(EIO)?,
                 Place::Overwrite(e) => DirectWriteMap::InPlace(map::run(sb, e)?),
+                #[cfg(calf_lab)]
+                Place::MustReserve { .. } if bug!(sb, EnotblkZero) => return Err(ENOTBLK),
                 _ => sb.retry_enospc(|| {
                     let mut ext = inode.data().ext.write();
                     begin_locked(sb, inode, &mut ext, iter.key(), at, end)
@@ -301,48 +425,69 @@ impl IomapOps for DirectWrite {
         let Some(ticket) = done.ticket() else {
             return Ok(());
         };
-        if ticket.submitted() >= done.len {
+        #[cfg(calf_lab)]
+        if ticket.submitted() < done.len && crate::lab::dio::short(inode, ticket) {
             return Ok(());
         }
-        if let Some((fblk, run)) = cut_pin(inode, ticket) {
-            reserve::unpin(inode, fblk, run, true);
+        if ticket.submitted() < done.len {
+            cut_pin(inode, ticket);
         }
         Ok(())
     }
 }
 
-/// Takes what was not submitted out of the pin with this ticket.
-fn cut_pin(inode: &Inode, ticket: &Ticket) -> Option<(u64, Run)> {
-    let keep = ticket.submitted() >> inode.sb().data().block_shift();
+/// Ends what the pin with this ticket has pinned and no bio has carried anything to.
+fn cut_pin(inode: &Inode, ticket: &Ticket) {
+    let sb = inode.sb().data();
+    let keep = ticket.submitted() >> sb.block_shift();
     let mut ext = inode.data().ext.write();
     let pins = &mut ext.dio_pins;
-    let i = pins
-        .iter()
-        .position(|p| core::ptr::eq(&*p.ticket, ticket))?;
-    let pin = pins.get_mut(i)?;
-    let rest = Run {
-        start: pin.run.start.checked_add(keep)?,
-        len: pin.run.len.checked_sub(keep).filter(|n| *n > 0)?,
+    let Some(i) = pins.iter().position(|p| core::ptr::eq(&*p.ticket, ticket)) else {
+        return;
     };
-    let from = pin.fblk.saturating_add(keep);
+    let Some(pin) = pins.get_mut(i) else {
+        return;
+    };
+    let rest = DioPin {
+        fblk: pin.fblk.saturating_add(keep),
+        run: pin.run.after(keep),
+        ..pin.clone()
+    };
     pin.run.len = keep;
     if keep == 0 {
         pins.remove(i);
     }
-    Some((from, rest))
+    end_locked(inode, &mut ext, &rest, true);
 }
 
-/// Takes the pins of the request, by file offset.
-pub(super) fn take_pins(inode: &Inode, key: usize) -> FVec<DioPin> {
-    let mut ext = inode.data().ext.write();
-    let pins = &mut ext.dio_pins;
-    let mut taken = FVec::new();
-    while let Some(i) = pins.iter().position(|p| p.key == key) {
-        nofail(|| taken.reserve(1));
-        if let Some(pin) = pins.remove(i) {
-            let _ = taken.push_within_capacity(pin);
-        }
+/// Ends a pin that is no longer in the list.
+fn end_locked(inode: &Inode, ext: &mut InodeExt, pin: &DioPin, failed: bool) {
+    inode.sb().data().alloc().unpin(pin.run);
+    if failed {
+        reserve::give_back(inode, ext, pin.fblk, pin.run, pin.keep);
     }
-    taken.sort_unstable_by_key(|p| p.fblk);
-    taken
+}
+
+/// Ends a pin of [`pins_of`].
+pub(crate) fn end_pin(inode: &Inode, pin: &DioPin, failed: bool) {
+    let mut ext = inode.data().ext.write();
+    let i = ext
+        .dio_pins
+        .iter()
+        .position(|p| Arc::ptr_eq(&p.ticket, &pin.ticket));
+    if let Some(pin) = i.and_then(|i| ext.dio_pins.remove(i)) {
+        end_locked(inode, &mut ext, &pin, failed);
+    }
+}
+
+/// The pins of the request, by file offset. They stay until [`end_pin`].
+pub(crate) fn pins_of(inode: &Inode, key: usize) -> FVec<DioPin> {
+    let ext = inode.data().ext.read();
+    let mut pins = FVec::new();
+    for pin in ext.dio_pins.iter().filter(|p| p.key == key) {
+        nofail(|| pins.reserve(1));
+        let _ = pins.push_within_capacity(pin.clone());
+    }
+    pins.sort_unstable_by_key(|p| p.fblk);
+    pins
 }

@@ -6,6 +6,7 @@
 //! everything staged is a reservation without an address (C3). The extent lock is not held on
 //! return (C-NO-LOCK-ACROSS): the cookie, sampled under it, tells whether the mapping still holds.
 
+use super::begin_direct::adopt;
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Place};
 use super::reserve::{self, ReservedToken};
@@ -54,10 +55,13 @@ fn begin_locked(
         })
     };
     Ok(match map::place_by(reader, inode, ext, at, end)? {
-        Place::Staged { entry, source: s } => WriteMap::Staged {
-            to: Reservation::Found(map::span(sb, at, entry.end)?),
-            source: source(s)?,
-        },
+        Place::Staged { entry, source: s } => {
+            adopt(ext, at, entry.end);
+            WriteMap::Staged {
+                to: Reservation::Found(map::span(sb, at, entry.end)?),
+                source: source(s)?,
+            }
+        }
         Place::MustReserve { end, source: s } => {
             let source = source(s)?;
             WriteMap::Staged {
@@ -68,7 +72,9 @@ fn begin_locked(
         Place::Overwrite(e) => WriteMap::InPlace(map::run(sb, e)?),
         Place::Unwritten { extent, staged } => {
             let run = map::run(sb, extent)?;
-            if !staged {
+            if staged {
+                adopt(ext, at, extent.end());
+            } else {
                 reserve::reserve_convert(sb, inode, ext, extent.fblk, extent.end())?;
             }
             WriteMap::Unwritten(run)
@@ -128,6 +134,7 @@ impl IomapOps for Fault {
                 return Ok(Answer::new(map, inode.data().cookie()));
             }
             reserve::reserve_all(sb, inode, &mut ext, at, end)?;
+            adopt(&mut ext, at, end);
             let map = begin_locked(sb.reader(), inode, &mut ext, at, end)?;
             Ok(Answer::new(map, inode.data().cookie()))
         })

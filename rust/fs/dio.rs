@@ -8,13 +8,12 @@
 //! cache, which is decided before any I/O (C3, C-DIO-UNALIGNED-COW).
 //!
 //! A known limit is C14: a direct read whose bio is held back may return a block that copy-on-write
-//! has freed and somebody else has written since. XFS has it too; see the README.
+//! has freed and somebody else has written since, as in XFS; see docs/locking.md.
 
-use super::begin_direct::{take_pins, DioPin, DIRECT_READ, DIRECT_WRITE};
+use super::begin_direct::{end_converts, end_pin, pins_of, DioPin, DIRECT_READ, DIRECT_WRITE};
 use super::completion::{self, Landed, NewSize};
 use super::inode::Inode;
 use super::map;
-use super::reserve;
 use super::sb::Sb;
 use super::Calf;
 use crate::kapi::inode::{InodeLock, InodeLockShared};
@@ -228,7 +227,9 @@ fn write_locked(
         zero_gap(inode, iocb.pos())?;
     }
     iocb.modified()?;
-    let result = if aligned {
+    let result = if bug!(sb, DioUnalignedShared) && !aligned {
+        write_rounds(iocb, from, DioFlags::NONE)
+    } else if aligned {
         write_rounds(iocb, from, DioFlags::FSBLOCK_ALIGNED)
     } else {
         write_rounds(iocb, from, DioFlags::OVERWRITE_ONLY)
@@ -251,11 +252,23 @@ fn write_rounds(
     let mut may_flush = !iocb.is_nowait();
     let mut memory = Memory::new(from, iocb.is_nowait() || iocb.is_atomic());
     let mut done = 0;
+    #[cfg(calf_lab)]
+    let mut rounds = crate::lab::dio::Rounds::new();
     loop {
+        #[cfg(calf_lab)]
+        rounds.begin(inode, from.count());
         let before = from.count();
         from.set_nofault(memory.nofault);
         let flags = flags.and(memory.flags());
-        let result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags, done);
+        let given = if bug!(inode.sb().data(), DioNoDoneBefore) {
+            0
+        } else {
+            done
+        };
+        if bug!(inode.sb().data(), DioIsizeInBegin) && iocb.is_append() {
+            iocb.write_checks(from)?;
+        }
+        let result = dio_rw(iocb, from, DIRECT_WRITE, Some(END), flags, given);
         check!(dio_round(inode, done, before - from.count(), &result));
         if result == Err(EIOCBQUEUED) {
             return Err(EIOCBQUEUED);
@@ -264,7 +277,7 @@ fn write_rounds(
         match result {
             Ok(n) => {
                 done = n.max(done);
-                if from.count() == 0 {
+                if from.count() == 0 || (n == 0 && bug!(inode.sb().data(), EnotblkZero)) {
                     return Ok(Outcome::Done(done));
                 }
                 // C-DIO-ENOTBLK: begin gave up half way.
@@ -290,7 +303,10 @@ fn write_rounds(
                 return Err(e);
             }
         }
-        if memory.is_stuck(from) {
+        let stuck = memory.is_stuck(from);
+        #[cfg(calf_lab)]
+        let stuck = stuck && !rounds.goes_on(inode.sb().data());
+        if stuck {
             return Ok(Outcome::Fallback(done));
         }
         if !from.fault_in(WINDOW, false) {
@@ -313,6 +329,16 @@ impl DioOps for End {
     type Fs = Calf;
 
     fn end_io(inode: &Inode, done: DioDone) -> Result {
+        let result = Self::finish(inode, done);
+        if done.unwritten {
+            end_converts(inode, done.key);
+        }
+        result
+    }
+}
+
+impl End {
+    fn finish(inode: &Inode, done: DioDone) -> Result {
         // A pure overwrite within EOF may be in interrupt context (C-DIO-ENDIO-CTX).
         let end = done.pos.saturating_add(done.size);
         if !done.staged && (done.status.is_err() || done.size == 0) {
@@ -322,6 +348,8 @@ impl DioOps for End {
             return Ok(());
         }
         check!(dio_metadata(inode, &done));
+        #[cfg(calf_lab)]
+        crate::lab::dio::size_first(inode, &done);
         gate!(inode, DioEndIo);
         let _nofs = NofsScope::enter();
         let sb = inode.sb().data();
@@ -347,7 +375,7 @@ impl DioOps for End {
 fn end_staged(sb: &Sb, inode: &Inode, done: &DioDone, status: Result) -> Result {
     let end = done.pos.saturating_add(done.size);
     let (mut at, last) = map::blocks(sb, done.pos, end);
-    let pins = take_pins(inode, done.key);
+    let pins = pins_of(inode, done.key);
     let mut result = status;
     if done.atomic && result.is_ok() {
         result = pins.iter().try_for_each(|pin| pin.check_landed(sb));
@@ -357,6 +385,11 @@ fn end_staged(sb: &Sb, inode: &Inode, done: &DioDone, status: Result) -> Result 
         });
     }
     for pin in pins.iter() {
+        #[cfg(calf_lab)]
+        if crate::lab::dio::passes_over(sb, inode, pin) {
+            at = pin.end();
+            continue;
+        }
         if result.is_ok() && !done.atomic {
             result = pin
                 .check_landed(sb)
@@ -364,7 +397,7 @@ fn end_staged(sb: &Sb, inode: &Inode, done: &DioDone, status: Result) -> Result 
                 .and_then(|()| map_pin(sb, inode, pin));
         }
         at = pin.end();
-        reserve::unpin(inode, pin.fblk, pin.run, result.is_err());
+        end_pin(inode, pin, result.is_err());
     }
     result?;
     between(sb, inode, done, at, last)

@@ -55,7 +55,9 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
     }
     let _lock = inode.lock();
     let guard = inode.invalidate_lock();
-    inode.dio_wait();
+    if !bug!(sb, FallocateNoDiowait) {
+        inode.dio_wait();
+    }
     let size = inode.size();
     let end = pos.saturating_add(len);
     check!(falloc_size(inode, pos, end));
@@ -67,6 +69,7 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
         _ if keep => size,
         _ => size.max(end),
     };
+    gate!(inode, Fallocate);
     if new > size {
         inode.newsize_ok(new)?;
     }

@@ -17,6 +17,8 @@ pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool
         return Ok(());
     }
     inode.sb().data().check_shutdown()?;
+    #[cfg(calf_lab)]
+    crate::lab::dio::wait_for_tickets(inode);
     let written = file.write_and_wait(start, end);
     let logged = fsync_metadata(inode, datasync);
     file.check_wb_err()?;

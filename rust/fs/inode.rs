@@ -2,7 +2,7 @@
 
 //! The in-core inode.
 
-use super::begin_direct::DioPin;
+use super::begin_direct::{DioConvert, DioPin};
 use super::completion::Completion;
 use crate::algo::btree::Tree;
 use crate::algo::staging::Staging;
@@ -72,6 +72,8 @@ pub(crate) struct InodeExt {
     pub(crate) meta_resv: u64,
     /// What direct writes in flight have pinned (C2).
     pub(crate) dio_pins: FVec<DioPin>,
+    /// What they have reserved for conversions.
+    pub(crate) dio_converts: FVec<DioConvert>,
 }
 
 impl InodeExt {
@@ -88,6 +90,7 @@ impl InodeExt {
             staging: Staging::new(),
             meta_resv: 0,
             dio_pins: FVec::new(),
+            dio_converts: FVec::new(),
         }
     }
 

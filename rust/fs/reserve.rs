@@ -316,18 +316,38 @@ pub(crate) fn staging_drop(inode: &Inode, start: u64, end: u64) {
     drop_locked(inode, &mut ext, start, end)
 }
 
-/// Ends the pin of staged I/O to blocks `[fblk, fblk + run.len)` at `run` (C2). If the I/O
-/// `failed`, claims that nobody else writes to become reservations again (C6).
+/// Ends the pin of staged I/O of writeback to blocks `[fblk, fblk + run.len)` at `run` (C2). If the
+/// I/O `failed`, claims that nobody else writes to become reservations again (C6).
 pub(crate) fn unpin(inode: &Inode, fblk: u64, run: Run, failed: bool) {
-    let sb = inode.sb().data();
-    sb.alloc().unpin(run);
-    if !failed {
-        return;
+    inode.sb().data().alloc().unpin(run);
+    if failed {
+        give_back(
+            inode,
+            &mut inode.data().ext.write(),
+            fblk,
+            run,
+            (0, u64::MAX),
+        );
     }
-    let mut ext = inode.data().ext.write();
+}
+
+/// Gives the claims of `[fblk, fblk + run.len)` at `run` up that nobody writes to any more: in
+/// `keep` they become reservations, elsewhere free space. The extent lock is held exclusively.
+pub(crate) fn give_back(inode: &Inode, ext: &mut InodeExt, fblk: u64, run: Run, keep: (u64, u64)) {
+    let sb = inode.sb().data();
     let end = fblk.saturating_add(run.len);
     let mut at = fblk;
     while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
+        let kept = (keep.0..keep.1).contains(&e.start);
+        let border = if kept { keep.1 } else { keep.0 };
+        let to = if border > e.start {
+            e.end.min(border)
+        } else {
+            e.end
+        };
+        let Some(e) = e.clip(e.start, to) else {
+            break;
+        };
         at = e.end;
         let State::Claimed(phys) = e.state else {
             continue;
@@ -340,11 +360,35 @@ pub(crate) fn unpin(inode: &Inode, fblk: u64, run: Run, failed: bool) {
         if !ours || sb.alloc().is_pinned(part) {
             continue;
         }
+        if !kept {
+            drop_locked(inode, ext, e.start, e.end);
+            continue;
+        }
         nofail(|| ext.staging.make_room(2));
         ext.staging.revert(e.start, e.end);
         sb.alloc().unclaim(part, true);
         sb.counters().delalloc_reserved.add(e.len());
         inode.data().bump_cow_seq();
     }
-    top_up(sb, &mut ext);
+    top_up(sb, ext);
+}
+
+/// Takes back what conversions in `[start, end)` but not in `keep` have reserved. The extent lock is
+/// held exclusively.
+pub(crate) fn drop_converts(
+    inode: &Inode,
+    ext: &mut InodeExt,
+    start: u64,
+    end: u64,
+    keep: (u64, u64),
+) {
+    for (from, to) in [(start, end.min(keep.0)), (start.max(keep.1), end)] {
+        let mut at = from;
+        while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, to)) {
+            if e.state == State::Convert {
+                drop_locked(inode, ext, e.start, e.end);
+            }
+            at = e.end;
+        }
+    }
 }

@@ -70,6 +70,10 @@ gates! {
     WbMap = c"wb_map";
     /// The I/O of writeback has ended, its transaction has not begun. Can fail.
     WbEndIo = c"wb_end_io";
+    /// A direct write has looked its blocks up, and is about to take the extent lock to stage them.
+    DioRelock = c"dio_relock";
+    /// fallocate has decided on the new size; its locks are held.
+    Fallocate = c"fallocate";
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

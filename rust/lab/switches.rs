@@ -93,6 +93,28 @@ switches! {
     ZeroPosteofDelalloc = "zero_posteof_delalloc", "C-ZERO-POSTEOF";
     /// Completion makes the size in memory that on disk.
     AppendIsizeFromInode = "append_isize_from_inode", "C-IOEND-APPEND";
+    /// A direct write that came back short fails as a whole, silently.
+    DioTicketErrWhole = "dio_ticket_err_whole", "C-DIO-PARTIAL";
+    /// The ticket of a short direct write is kept for a next call that may never come.
+    DioTicketCached = "dio_ticket_cached", "C-DIO-PARTIAL";
+    /// A direct write that is resumed forgets what it has done before.
+    DioNoDoneBefore = "dio_no_done_before", "C-DIO-DONE-BEFORE";
+    /// The size moves before a direct write has written anything.
+    DioIsizeInBegin = "dio_isize_in_begin", "C-DIO-ISIZE-BEGIN";
+    /// The size moves before what a direct write has written is converted.
+    DioEndioIsizeFirst = "dio_endio_isize_first", "C-DIO-ENDIO-ORDER";
+    /// A direct write decides by a lookup from before the lock was let go.
+    DioCowStaleImap = "dio_cow_stale_imap", "C-DIO-COW-RELOOKUP";
+    /// Parts of preallocated blocks are written directly with the lock shared.
+    DioUnalignedShared = "dio_unaligned_shared", "C-DIO-UNALIGNED";
+    /// A request that must not wait gives up when a part of it is written.
+    NowaitMultiMap = "nowait_multi_map", "C-DIO-NOWAIT";
+    /// Nothing written, and data left, is taken for the end.
+    EnotblkZero = "enotblk_zero", "C-DIO-ENOTBLK";
+    /// A direct write is resumed although it does not advance.
+    PartialNoProgress = "partial_no_progress", "C-DIO-DONE-BEFORE";
+    /// fallocate decides on the size while direct writes are in flight.
+    FallocateNoDiowait = "fallocate_no_diowait", "C-FALLOC-DIOWAIT";
 }
 
 /// The switches that are on for a mount. Fixed at mount (C12).

@@ -74,6 +74,17 @@ pub(crate) fn dio_round(inode: &Inode, before: usize, moved: usize, said: &Resul
     );
 }
 
+/// A round of a direct write begins with as many bytes left as `same` rounds before it. Once memory is
+/// faulted in, once space is made; whoever is where he was after that does not advance.
+pub(crate) fn dio_progress(inode: &Inode, same: u32) {
+    let s = Seam::new(inode, "direct write", 0, 0);
+    s.demand(
+        Check::DioDoneBefore,
+        same <= 2,
+        fmt!("{} rounds without progress", same),
+    );
+}
+
 /// A direct write of which `left` bytes are left ends with `said`.
 pub(crate) fn dio_written(inode: &Inode, said: &Result<Outcome>, left: usize) {
     let s = Seam::new(inode, "direct write", 0, 0);

@@ -63,8 +63,8 @@ impl Reproducer for Case {
     }
     fn needs(&self) -> Needs {
         Needs {
-            junk: false,
             options: self.options,
+            ..Needs::default()
         }
     }
     fn setup(&self, _stage: &mut Stage) -> Result<()> {
@@ -110,6 +110,7 @@ impl Reproducer for Special {
         Needs {
             junk: self.junk,
             options: self.case.options,
+            ..Needs::default()
         }
     }
     fn expect_warn(&self) -> Option<&'static str> {

@@ -22,6 +22,11 @@ const OTHERWISE: &[(&str, Seen)] = &[
     ("discard_offbyone", Seen::By("C-WB-HOLE")),
     // Swap activation asks as FIEMAP does.
     ("swap_ignores_shared", Seen::By("C-REPORT-PURE")),
+    // What a ticket has lost shows as blocks that are not mapped when the write ends.
+    ("dio_ticket_err_whole", Seen::By("C-DIO-COW")),
+    ("dio_ticket_cached", Seen::By("C-DIO-COW")),
+    // The size moves over what is not mapped.
+    ("dio_isize_in_begin", Seen::By("C-DIO-ENDIO-ORDER")),
 ];
 
 /// What sees the switch `name`, which breaks `contract`.

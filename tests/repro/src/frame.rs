@@ -15,6 +15,7 @@ use crate::checks::{seen_by, Seen};
 use calf_vmlib::error::Context;
 use calf_vmlib::fs::{self, Mounted};
 use calf_vmlib::ktap;
+use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Kmsg};
 use calf_vmlib::{Env, Fail, Result};
 use std::collections::BTreeSet;
@@ -26,6 +27,8 @@ pub struct Needs {
     pub junk: bool,
     /// More mount options, besides the switch.
     pub options: &'static str,
+    /// A disk that takes 50 ms for each request.
+    pub slow: bool,
 }
 
 /// What one run showed.
@@ -217,6 +220,20 @@ impl Tally {
 /// Plays the reproducer `plan.times` times with the switch in one position.
 pub fn series(r: &dyn AnyReproducer, env: &Env, plan: &Plan, on: bool) -> Tally {
     let mut tally = Tally::default();
+    let disk;
+    let mut env = env.clone();
+    if r.needs().slow {
+        let settings = [("irqmode", "2"), ("completion_nsec", "50000000")];
+        match NullDisk::new("slow0", 128, &settings) {
+            Ok(d) => disk = d,
+            Err(e) => {
+                tally.skipped = Some(e.text);
+                return tally;
+            }
+        }
+        env = disk.env(&env);
+    }
+    let env = &env;
     let mut unexpected = false;
     // What happened before is not ours. A module that does not count is none of a laboratory.
     if let Err(e) = observe::forget_violations() {

@@ -9,15 +9,27 @@ mod append_isize_from_inode;
 mod case;
 mod checks;
 mod cow_error_leaves_delalloc;
+mod dio_cow_stale_imap;
+mod dio_endio_isize_first;
+mod dio_isize_in_begin;
+mod dio_no_done_before;
+mod dio_ticket_cached;
+mod dio_ticket_err_whole;
+mod dio_unaligned_shared;
+mod direct;
 mod discard_offbyone;
 mod end_cow_remaps_unwritten;
 mod end_skip_punch_if_stale;
 mod end_truncates_cache;
+mod enotblk_zero;
+mod fallocate_no_diowait;
 mod frame;
 mod full_disk;
 mod mkwrite_no_reserve;
 mod no_iomap_valid;
 mod no_srcmap;
+mod nowait_multi_map;
+mod partial_no_progress;
 mod punch_nolock;
 mod punch_relock;
 mod punch_wrong_fork;
@@ -83,6 +95,17 @@ const ALL: &[&dyn AnyReproducer] = &[
     &zero_unwritten_trusts_map::CASE,
     &zero_posteof_delalloc::CASE,
     &append_isize_from_inode::CASE,
+    &dio_ticket_err_whole::CASE,
+    &dio_ticket_cached::CASE,
+    &dio_no_done_before::CASE,
+    &dio_isize_in_begin::CASE,
+    &dio_endio_isize_first::CASE,
+    &dio_cow_stale_imap::CASE,
+    &dio_unaligned_shared::CASE,
+    &nowait_multi_map::CASE,
+    &enotblk_zero::CASE,
+    &partial_no_progress::CASE,
+    &fallocate_no_diowait::CASE,
 ];
 
 #[derive(Parser)]

@@ -171,7 +171,7 @@ fn name(e: Errno) -> String {
 pub fn needs() -> Needs {
     Needs {
         junk: true,
-        options: "",
+        ..Needs::default()
     }
 }
 

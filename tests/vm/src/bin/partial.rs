@@ -198,6 +198,10 @@ fn bad_memory(env: &Env) -> Result {
         let n = write_into_the_void(&d, &patterned(2, end, 8 * KIB), 32 * KIB, end).ctx("EOF")?;
         ensure_eq!(n, 8 * KIB, "bytes past EOF");
         ensure_eq!(d.metadata()?.len(), end + 8 * KIB as u64, "size");
+        for what in ["delalloc_reserved", "meta_reserved", "claimed", "pinned"] {
+            let n = observe::counters(&m.bdev()).get(what).copied();
+            ensure_eq!(n.unwrap_or(0), 0, "{what} for what was not written");
+        }
         drop((d, g));
         drop_caches()?;
         let f = open(&m.path("f"))?;
@@ -207,7 +211,7 @@ fn bad_memory(env: &Env) -> Result {
         check_pattern(&open(&m.path("g"))?, 1, 0, 64 * KIB as u64)?;
         drop(f);
         m.check_idle()?;
-        // 16 KiB went out of place. What the rest had reserved goes with the inode.
+        // 16 KiB went out of place.
         m.cycle()?;
         let used = (free - m.space()?.free) * m.space()?.bsize;
         ensure!(used <= 24 * KIB as u64, "{used} bytes are gone");

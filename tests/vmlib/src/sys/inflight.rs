@@ -131,19 +131,24 @@ impl Queue for Aio {
 
     fn wait(&mut self) -> Result<(usize, Result<usize>, Aligned)> {
         let mut ev = IoEvent::default();
-        // SAFETY: room for one event, no time limit.
-        let r = unsafe {
-            libc::syscall(
-                libc::SYS_io_getevents,
-                self.ctx,
-                1 as libc::c_long,
-                1 as libc::c_long,
-                &mut ev as *mut IoEvent,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
-        if r != 1 {
-            return Err(last());
+        loop {
+            // SAFETY: room for one event, no time limit.
+            let r = unsafe {
+                libc::syscall(
+                    libc::SYS_io_getevents,
+                    self.ctx,
+                    1 as libc::c_long,
+                    1 as libc::c_long,
+                    &mut ev as *mut IoEvent,
+                    std::ptr::null::<libc::timespec>(),
+                )
+            };
+            match r {
+                1 => break,
+                // A ring that is being closed wakes its process.
+                _ if last() == Errno::INTR => {}
+                _ => return Err(last()),
+            }
         }
         let slot = ev.data as usize;
         let buf = self
@@ -227,7 +232,10 @@ impl Queue for Ring {
             if let Some(done) = self.ring.completion().next() {
                 break done;
             }
-            self.ring.submit_and_wait(1).map_err(|e| errno(&e))?;
+            match self.ring.submit_and_wait(1).map_err(|e| errno(&e)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e),
+            }
         };
         let slot = done.user_data() as usize;
         let buf = self
