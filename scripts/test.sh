@@ -85,6 +85,7 @@ if [ -z "${T:-}" ]; then
 	step "switches and their pages" scripts/switches.py --check
 	step "docs/iomap-check.md is current" scripts/iomap-check.py --check
 	step "docs/contracts.md is current" scripts/contracts.py --check
+	step "every switch has its row" scripts/mutation.py --check
 	step "preflight" scripts/test-preflight.sh
 	step "cargo test tools" cargo_test tools
 	step "cargo test tests" cargo_test tests
