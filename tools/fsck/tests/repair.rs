@@ -10,6 +10,7 @@ use std::io;
 
 use calf_core::format::geometry::Geometry;
 use calf_core::format::super_block::SuperBlock;
+use calf_core::format::{node, Kind};
 use calf_core::random::Random;
 use calf_fsck::check::Mode;
 use calf_io::damage::{damage, metadata};
@@ -177,6 +178,28 @@ fn range(first: u64, images: u64) {
             });
         }
     });
+}
+
+/// Each of them says that it belongs where the other one is.
+#[test]
+fn two_leaves_that_changed_places_are_both_read() {
+    let base = base(10, 20000);
+    let block = |at: u64| base.memory.read(at << 10, 1 << 10).unwrap();
+    let is_leaf = |&at: &u64| {
+        node::header(&block(at)).is_some_and(|h| {
+            h.block.get() == at && h.core.level == 0 && h.core.kind == Kind::Inodes.as_u8()
+        })
+    };
+    let leaves: Vec<u64> = base.places.iter().copied().filter(is_leaf).collect();
+    let (&a, &b) = (leaves.first().unwrap(), leaves.last().unwrap());
+    assert_ne!(a, b);
+    let memory = base.memory.clone();
+    memory.write_at(&block(a), b << 10).unwrap();
+    memory.write_at(&block(b), a << 10).unwrap();
+    let (out, lines) = run(&memory, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+    assert_clean(&memory);
+    same_names(&base.memory, &memory, &format!("{lines:#?}"));
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub struct Salvage<'a, 'b> {
     pub nodes: Bits,
     /// Where leaves that were taken in again say they belong.
     homes: HashSet<u64>,
+    /// Where they were found. Who belongs there has not been seen.
+    places: HashSet<u64>,
     /// Leaves found by looking at every block, by owner and kind.
     lost: Option<BTreeMap<(u64, u8), Vec<u64>>>,
 }
@@ -100,6 +102,7 @@ impl<'a, 'b> Salvage<'a, 'b> {
             geo,
             nodes: Bits::new(geo.blocks()),
             homes: HashSet::new(),
+            places: HashSet::new(),
             lost: None,
         }
     }
@@ -206,7 +209,8 @@ impl<'a, 'b> Salvage<'a, 'b> {
                 continue;
             };
             let home = node::header(&bytes).map_or(0, |h| h.block.get());
-            let known = self.nodes.has(home) || self.homes.contains(&home);
+            let seen = self.nodes.has(home) && !self.places.contains(&home);
+            let known = seen || self.homes.contains(&home);
             if known || data.has(place) {
                 continue;
             }
@@ -225,6 +229,7 @@ impl<'a, 'b> Salvage<'a, 'b> {
                 taken = taken.saturating_add(1);
                 // Its home may be a file's: then the header is what is damaged.
                 self.homes.insert(home);
+                self.places.insert(place);
                 self.nodes.take(place);
                 found.nodes.push(place);
             }
