@@ -5,7 +5,7 @@
 //!     model [--seeds N] [--steps M] [--first SEED] [--bs SIZE] [--opts OPTIONS] [--shrink]
 //!     model --dir FOLDER ...       on a filesystem that is mounted already
 //!
-//! Without arguments a short run on four filesystems; `CALF_MODEL_SEEDS`, `_STEPS` and `_FIRST` in the
+//! Without arguments a short run on four filesystems; `CALF_MODEL_SEEDS`, `_STEPS`, `_FIRST`, `_BS`, `_OPTS`, `_SHRINK=1` in the
 //! environment do what the arguments do. What a step does follows from the seed, the number
 //! of the step, and what is there; `--shrink` leaves out steps after a failure as long as
 //! it stays one.
@@ -57,10 +57,10 @@ fn options() -> Result<Options> {
         seeds: from_env("CALF_MODEL_SEEDS", 1),
         first: from_env("CALF_MODEL_FIRST", 1),
         steps: from_env("CALF_MODEL_STEPS", 600),
-        bs: None,
-        opts: None,
+        bs: std::env::var("CALF_MODEL_BS").ok(),
+        opts: std::env::var("CALF_MODEL_OPTS").ok(),
         dir: None,
-        shrink: false,
+        shrink: from_env("CALF_MODEL_SHRINK", 0) > 0,
     };
     let mut args = std::env::args().skip(1);
     while let Some(a) = args.next() {
