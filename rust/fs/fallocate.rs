@@ -90,6 +90,9 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
         }
         INSERT_RANGE => {
             let space = shift::space(sb)?;
+            // A store by map makes its whole folio dirty, past EOF too. Were that written under the
+            // larger size, it would be moved past EOF.
+            flush_unmap(inode, pos, size)?;
             // The size first: at no time there is data past it.
             truncate::setsize_locked(inode, &guard, new)?;
             shift::up(inode, pos, len, space)?;

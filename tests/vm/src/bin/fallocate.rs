@@ -502,6 +502,27 @@ fn shifts_of_many_extents(env: &Env) -> Result {
     })
 }
 
+/// A store by map makes a whole page dirty; what of it lies past EOF stays nothing when the file
+/// grows in front of it. fsck looks at the end.
+fn insert_before_a_stored_page(env: &Env) -> Result {
+    with_fs(env, &["-b", "1024"], "", |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, 18_807)?;
+        f.sync_all()?;
+        let map = Map::new(&f, 0, 20_480)?;
+        map.write(17_717, b"moo!");
+        drop(map);
+        fallocate(&f, INSERT, 0, 20_480)?;
+        f.sync_all()?;
+        let end = extents(&f)?.last().map_or(0, |e| e.logical + e.length);
+        ensure_eq!(end, 39 * 1024, "end of the last extent");
+        let mut want = vec![0; 20_480];
+        want.extend(patterned(1, 0, 18_807));
+        want[20_480 + 17_717..][..4].copy_from_slice(b"moo!");
+        check(m, "f", &want)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -519,6 +540,7 @@ fn main() -> ExitCode {
             write_zeroes,
             too_much,
             shifts_of_many_extents,
+            insert_before_a_stored_page,
         ],
         |_| {},
     )
