@@ -14,4 +14,4 @@ for t in ${T:-bigdir clone model fsx}; do
 	tests+=("$t:$limit:release")
 done
 exec "${VM[@]}" --append "CALF_MODEL_SEEDS=${SEEDS:-20} CALF_MODEL_STEPS=${STEPS:-10000} CALF_MODEL_FIRST=${FIRST:-1}" \
-	${MODEL:+--append "$MODEL"} --append "CALF_SOAK=1 CALF_FSX_SEEDS=${SEEDS:-20} CALF_FSX_OPS=${OPS:-100000}" "${tests[@]}"
+	${MODEL:+--append "$MODEL"} --append "CALF_SOAK=1 CALF_FSX_SEEDS=${SEEDS:-20} CALF_FSX_FIRST=${FIRST:-1} CALF_FSX_OPS=${OPS:-100000}" "${tests[@]}"

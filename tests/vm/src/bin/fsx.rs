@@ -4,8 +4,8 @@
 //! copies inside the file (which become clones when they are aligned). After each seed the file is
 //! unmounted and the device checked.
 //!
-//! `CALF_FSX_OPS` sets another number of operations; `CALF_FSX_SEEDS` runs so many seeds with each of the two
-//! configurations, block sizes 1 and 4 KiB, with and without always_cow.
+//! `CALF_FSX_OPS` sets another number of operations; `CALF_FSX_SEEDS` runs so many seeds, from `CALF_FSX_FIRST` on
+//! (1), block sizes 1 and 4 KiB, with and without always_cow; odd seeds at any alignment, even ones in blocks.
 
 use calf_vmlib::fs::{command, with_fs};
 use calf_vmlib::{ensure, ktap, observe, Env, Result};
@@ -101,10 +101,16 @@ fn seed_5_aligned_1k_blocks(env: &Env) -> Result {
     play(env, 5, &["-b", "1024"], BLOCKS)
 }
 
+/// A number from the environment.
+fn number(name: &str) -> Option<u32> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Many seeds, as `CALF_FSX_SEEDS` asks for.
 fn soak(env: &Env, seeds: u32) -> ExitCode {
     let mut runs = Vec::new();
-    for seed in 1..=seeds {
+    let first = number("CALF_FSX_FIRST").unwrap_or(1);
+    for seed in first..first.saturating_add(seeds) {
         for bs in ["1024", "4096"] {
             for opts in ["", "always_cow"] {
                 runs.push((seed, bs, opts));
@@ -130,10 +136,7 @@ fn soak(env: &Env, seeds: u32) -> ExitCode {
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
-    if let Some(seeds) = std::env::var("CALF_FSX_SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-    {
+    if let Some(seeds) = number("CALF_FSX_SEEDS") {
         return soak(&env, seeds);
     }
     ktap::run(
