@@ -29,7 +29,7 @@ rm -f "$log"/*.json
 expect 0 '"verdict": "passed"' runner-pass runner-expect
 expect 0 '"verdict": "passed"' runner-skip
 expect 1 'no KTAP point' runner-empty
-expect 1 'injected failure' runner-fail runner-lie runner-short
+expect 1 'injected failure: the reason' runner-fail runner-lie runner-short
 expect 3 'Kernel panic' runner-panic
 expect 3 'WARNING: fs/iomap/buffered-io.c:1 ' runner-warn
 expect 3 'kernel tainted: 512' runner-taint

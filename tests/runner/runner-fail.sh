@@ -3,5 +3,6 @@
 echo "TAP version 13"
 echo "1..2"
 echo "ok 1 - good"
+echo "# the reason"
 echo "not ok 2 - injected failure"
 exit 1

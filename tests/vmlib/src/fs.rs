@@ -3,7 +3,9 @@
 //! Format, mount, unmount, check; load and unload the module.
 
 use crate::error::{Context, Fail};
+use crate::gate::until;
 use crate::{ensure, ensure_eq, ktap, observe, Env, Result};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs::File;
@@ -187,11 +189,26 @@ impl Mounted {
     }
 
     /// Unmounts. The device is then free for others.
+    ///
+    /// khugepaged looks at files that somebody has mapped, with a reference of its own that it drops a
+    /// tick later than we close the last one: `EBUSY` must go away by itself. A reference that was lost stays.
     pub fn umount(&mut self) -> Result {
-        if self.up {
-            rustix::mount::unmount(&self.mnt, UnmountFlags::empty()).ctx("umount")?;
-            self.up = false;
+        if !self.up {
+            return Ok(());
         }
+        let mut asked = 0u32;
+        let mut outcome = Err(Errno::BUSY);
+        // Whether it went on too long is in the outcome.
+        let _ = until("umount", || {
+            outcome = rustix::mount::unmount(&self.mnt, UnmountFlags::empty());
+            asked += 1;
+            outcome != Err(Errno::BUSY)
+        });
+        outcome.ctx("umount")?;
+        if asked > 1 {
+            ktap::note(&format!("umount: busy, {asked} times asked"));
+        }
+        self.up = false;
         Ok(())
     }
 
@@ -291,6 +308,16 @@ pub fn each_way(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
             .ctx(format!("block size {bs} {opts}"))?;
     }
     Ok(())
+}
+
+/// Returns once a change gets a later time stamp than any change made before: the kernel takes time stamps
+/// from a clock that moves with the timer tick.
+pub fn next_stamp() {
+    use rustix::time::{clock_gettime, ClockId};
+    let begin = clock_gettime(ClockId::RealtimeCoarse);
+    while clock_gettime(ClockId::RealtimeCoarse) == begin {
+        std::thread::yield_now();
+    }
 }
 
 /// Drops the clean page cache, dentries and inodes (after a sync).

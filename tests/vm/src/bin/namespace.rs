@@ -3,7 +3,7 @@
 //! Names: create, lookup, readdir, mkdir, rmdir, unlink, rename, symlink, hard links, attributes.
 
 use calf_vmlib::file::{check_pattern, open, write_pattern};
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, next_stamp, with_fs, Mounted};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::{AtFlags, Timespec, Timestamps, CWD};
@@ -317,7 +317,7 @@ fn times_change(env: &Env) -> Result {
         fs::write(&p, "x")?;
         let dir = fs::metadata(&m.mnt)?;
         let old = fs::metadata(&p)?;
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        next_stamp();
         fs::write(&p, "y")?;
         let new = fs::metadata(&p)?;
         ensure!(

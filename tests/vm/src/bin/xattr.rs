@@ -2,7 +2,7 @@
 
 //! Extended attributes and POSIX ACLs.
 
-use calf_vmlib::fs::{drop_caches, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, next_stamp, with_fs, Mounted};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Fail, Result};
 use rustix::fs::{
     getxattr, getxattr_query, lgetxattr, listxattr, listxattr_query, llistxattr, lremovexattr,
@@ -157,7 +157,7 @@ fn rules_of_the_calls(env: &Env) -> Result {
         ensure_errno!(set("other.a", b"", ANY), Errno::OPNOTSUPP, "namespace");
         // A change counts as one of the inode.
         let before = fs::metadata(&f)?;
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        next_stamp();
         set("user.a", b"x", ANY)?;
         let after = fs::metadata(&f)?;
         ensure_eq!(
