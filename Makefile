@@ -66,6 +66,7 @@ help:
 	@echo '  KERNEL_TARBALL=  a linux-7.3.x tarball in place of the Debian source package'
 	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
 	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'
+	@echo '  CPUS=            processors of the VM (2); one is enough for programs of one thread, and costs less'
 	@echo '  CALF_TIME_SCALE= multiply the time limits of VM tests, for a slow or busy machine'
 
 run:

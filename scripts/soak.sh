@@ -3,7 +3,8 @@
 # `make soak`: long runs, T= only some of them. bigdir and clone with a million names and extents; the model test,
 # SEEDS (20) seeds of STEPS (10000) steps, FIRST=N starts at another seed,
 # MODEL="CALF_MODEL_BS=1024 CALF_MODEL_OPTS= CALF_MODEL_SHRINK=1" runs one kind and leaves out steps after a failure; fsx, SEEDS seeds of OPS (100000) operations,
-# each with blocks of 1 and 4 KiB, with and without always_cow. Takes hours.
+# each with blocks of 1 and 4 KiB, with and without always_cow. Takes hours. Two VMs with CPUS=1 and half of the seeds
+# each (in two clones) take half of the time of one: programs of one thread, and UML's processors wait spinning.
 # The kernel hands the words on its command line to process 1 as environment.
 . "$(dirname "$0")/vm.sh"
 prepare release

@@ -111,6 +111,7 @@ vm_command() {
 	# shellcheck disable=SC2034
 	VM_MACHINE=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$PAYLOAD")
 	[ "$RUNNER" = qemu ] || VM_MACHINE+=(--uml)
+	[ -z "${CPUS:-}" ] || VM_MACHINE+=(--cpus "$CPUS")
 	# shellcheck disable=SC2034
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
 }
