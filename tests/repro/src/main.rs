@@ -30,6 +30,7 @@ mod no_iomap_valid;
 mod no_srcmap;
 mod nowait_multi_map;
 mod partial_no_progress;
+mod past_eof;
 mod punch_nolock;
 mod punch_relock;
 mod punch_wrong_fork;

@@ -3,11 +3,10 @@
 //! Zeroing asks for the mapping of a block that is staged over a hole, dirty in the page cache, and
 //! is told "hole": what lies past the old end of the file in that page shows up when the file grows.
 
-use crate::case::{cold_byte, fill, show, Case, Outcome, PAGE};
+use crate::case::{Case, Outcome};
 use crate::frame::Stage;
-use calf_vmlib::error::Context;
-use calf_vmlib::sys::Map;
-use calf_vmlib::{file, Result};
+use crate::past_eof;
+use calf_vmlib::Result;
 
 /// The reproducer.
 pub const CASE: Case = Case {
@@ -18,22 +17,7 @@ pub const CASE: Case = Case {
     run,
 };
 
-const PAST: u64 = 2000;
-
 fn run(stage: &mut Stage) -> Result<Outcome> {
     let f = stage.file("f")?;
-    fill(&f, b'Z', 0, 100)?;
-    let map = Map::new(&f, 0, PAGE as usize).ctx("mmap")?;
-    map.write(PAST as usize, b"G");
-    f.set_len(2 * PAGE).ctx("truncate")?;
-    let warm = file::read_at(&f, PAST, 1)?[0];
-    f.sync_all().ctx("fsync")?;
-    let cold = cold_byte(&f, PAST)?;
-    let data = cold_byte(&f, 99)?;
-    Ok(Outcome {
-        correct: warm == 0 && cold == 0 && data == b'Z',
-        bug: warm == b'G' && cold == b'G' && data == b'Z',
-        observed: format!("past the old end: {}", show(cold)),
-        facts: format!("warm={warm:#x} cold={cold:#x} data={data:#x}"),
-    })
+    past_eof::grow(&f)
 }
