@@ -97,11 +97,7 @@ impl Queue for Aio {
         mut buf: Aligned,
         flags: i32,
     ) -> Result<usize> {
-        let slot = self
-            .inflight
-            .iter()
-            .position(Option::is_none)
-            .ok_or(Errno::AGAIN)?;
+        let slot = vacant(&self.inflight)?;
         let mut cb = Iocb {
             data: slot as u64,
             opcode: if dir == Dir::Read { 0 } else { 1 },
@@ -189,6 +185,12 @@ impl Ring {
     }
 }
 
+/// A place for one more request. `EAGAIN` if there is none.
+fn vacant<T>(slots: &[Option<T>]) -> Result<usize> {
+    let free = slots.iter().position(Option::is_none);
+    free.ok_or(Errno::AGAIN)
+}
+
 fn errno(e: &std::io::Error) -> Errno {
     Errno::from_io_error(e).unwrap_or(Errno::IO)
 }
@@ -202,11 +204,7 @@ impl Queue for Ring {
         mut buf: Aligned,
         flags: i32,
     ) -> Result<usize> {
-        let slot = self
-            .inflight
-            .iter()
-            .position(Option::is_none)
-            .ok_or(Errno::AGAIN)?;
+        let slot = vacant(&self.inflight)?;
         let fd = types::Fd(fd.as_raw_fd());
         let len = buf.len() as u32;
         let entry = match dir {
