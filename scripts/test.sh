@@ -86,6 +86,7 @@ if [ -z "${T:-}" ]; then
 	step "docs/iomap-check.md is current" scripts/iomap-check.py --check
 	step "docs/contracts.md is current" scripts/contracts.py --check
 	step "every switch has its row" scripts/mutation.py --check
+	step "something makes every check fire" scripts/checks.py --check
 	step "links in the docs" scripts/links.py
 	step "preflight" scripts/test-preflight.sh
 	step "cargo test tools" cargo_test tools

@@ -10,7 +10,7 @@
 //!
 //! `/sys/kernel/debug/calf/<device>/checks` has one line a check: contract, violations, what it says.
 //! `/sys/kernel/debug/calf/checks` is the same since the module was loaded, or since somebody last
-//! wrote to it, with the contracts that no check can see, and why.
+//! wrote to it, with the contracts that no check can see, and why. [`lies`] make checks fire.
 //!
 //! A check never says more than it knows: where others may change what it looks at, it looks under the
 //! extent lock and compares cookies, or keeps quiet.
@@ -18,6 +18,7 @@
 mod begin;
 mod direct;
 mod end;
+mod lies;
 mod locks;
 mod space;
 pub(crate) mod table;
@@ -86,12 +87,16 @@ fn show(_: &Total, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn clear(_: &Total, reader: &mut UserSliceReader) -> Result {
+fn command(_: &Total, reader: &mut UserSliceReader) -> Result {
+    let mut buf = [0u8; 64];
+    let len = reader.len();
+    let text = buf.get_mut(..len).ok_or(EINVAL)?;
+    reader.read_slice(text)?;
+    lies::tell(text.trim_ascii())?;
     for c in &TOTAL.0 {
         c.store(0, Relaxed);
     }
-    let len = reader.len();
-    reader.skip(len)
+    Ok(())
 }
 
 fn show_mount(counts: &Arc<Counts>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +110,7 @@ impl TotalFile {
     /// Makes it in the module's folder, which must be there.
     pub(crate) fn new() -> Self {
         Self(crate::kapi::debugfs::root().and_then(|dir| {
-            let file = dir.read_write_callback_file(c"checks", Total, &show, &clear);
+            let file = dir.read_write_callback_file(c"checks", Total, &show, &command);
             KBox::pin_init(file, GFP_KERNEL).ok()
         }))
     }
@@ -180,7 +185,7 @@ impl<'a> Seam<'a> {
 
     /// Counts and reports a violation unless `kept`.
     fn demand(&self, check: Check, kept: bool, facts: kernel::fmt::Arguments<'_>) {
-        if kept {
+        if kept && !lies::turns(check) {
             return;
         }
         self.violated.set(true);

@@ -4,7 +4,7 @@
 //! is looked at in [`super::truth`].
 
 use super::table::Check;
-use super::{end, locks, truth, Seam};
+use super::{end, lies, locks, truth, Seam};
 use crate::fs::{Calf, Inode};
 use crate::kapi::iomap::lab::{
     DELALLOC, DIRECT, DIRTY, FOLIO_BATCH, HOLE, KNOWN, MAPPED, NEW, NULL_ADDR, OF_THE_CORE, REPORT,
@@ -82,6 +82,7 @@ pub(super) fn type_name(ty: u16) -> &'static str {
 
 impl Watch<Calf> for Checker {
     fn begun(inode: &Inode, b: &Begun<'_>) -> Result {
+        let b = &lies::begun(b);
         let name = short(b.op);
         let op = Op::of(name, b.req.flags);
         let s = Seam::new(inode, name, b.req.pos, b.req.end());

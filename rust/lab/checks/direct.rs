@@ -4,7 +4,7 @@
 
 use super::table::Check;
 use super::writeback::first_unmapped;
-use super::Seam;
+use super::{lies, Seam};
 use crate::fs::dio::Outcome;
 use crate::fs::map;
 use crate::fs::Inode;
@@ -55,6 +55,7 @@ pub(crate) fn dio_end(inode: &Inode, done: &DioDone, result: &Result) {
     } else {
         Check::DioUnwritten
     };
+    let last = lies::more(check, last);
     first_unmapped(inode, &ext, first, last, |at, old| {
         s.demand(check, false, fmt!("block {} is {:?}", at, old))
     });

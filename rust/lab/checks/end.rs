@@ -3,7 +3,7 @@
 //! What end does with a reservation that its begin made and that was not used up.
 
 use super::table::Check;
-use super::Seam;
+use super::{lies, Seam};
 use crate::algo::staging::State;
 use crate::fs::map::{self, Old};
 use crate::fs::Inode;
@@ -31,7 +31,9 @@ pub(super) fn ended(inode: &Inode, done: &Done<'_>, was_dirty: bool) {
     let map = done.map();
     s.demand(
         Check::EndArgs,
-        map.offset <= done.pos && s.end <= map.end() && done.written <= done.len,
+        map.offset <= done.pos
+            && s.end <= map.end()
+            && lies::more(Check::EndArgs, done.written) <= done.len,
         fmt!(
             "{} of {} bytes, mapping [{}, {})",
             done.written,

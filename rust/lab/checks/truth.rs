@@ -5,7 +5,7 @@
 
 use super::begin::{type_name, Op};
 use super::table::Check;
-use super::Seam;
+use super::{lies, Seam};
 use crate::algo::staging::Entry;
 use crate::format::types::BlockNr;
 use crate::fs::inode::InodeExt;
@@ -303,6 +303,7 @@ fn zero(
 
 /// Looks at a mapping that was called valid just now. The extent lock keeps its cookie.
 pub(super) fn held_valid(inode: &Inode, map: &LabSide, cookie: u64) {
+    let map = &lies::retyped(Check::CookieBump, map, MAPPED);
     let sb = inode.sb().data();
     let ext = inode.data().ext.read();
     if inode.data().cookie() != cookie || sb.is_shutdown() {

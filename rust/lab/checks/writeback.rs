@@ -8,14 +8,14 @@
 use super::begin::{plain, type_name};
 use super::table::Check;
 use super::truth::{address_of, is_shared, Found};
-use super::Seam;
+use super::{lies, Seam};
 use crate::algo::staging::State;
 use crate::format::types::BlockNr;
 use crate::fs::alloc::Run;
 use crate::fs::completion::blocks_of;
 use crate::fs::map::{self, Old};
 use crate::fs::{Calf, Inode, Sb};
-use crate::kapi::iomap::lab::{HOLE, MAPPED, SHARED, UNWRITTEN};
+use crate::kapi::iomap::lab::{DELALLOC, HOLE, MAPPED, SHARED, UNWRITTEN};
 use crate::kapi::iomap_writeback::{CompletedIoend, WritebackCtx};
 use crate::kapi::watch::Context;
 use kernel::prelude::*;
@@ -26,6 +26,7 @@ pub(crate) fn wb_map(ctx: &WritebackCtx<'_, Calf>, pos: u64, len: u32, reused: b
     let inode = ctx.inode();
     let sb = inode.sb().data();
     let (map, _) = ctx.raw();
+    let map = lies::retyped(Check::WbType, &map, DELALLOC);
     let s = Seam::new(inode, "writeback", pos, pos + u64::from(len));
     let now = Context::now();
     let quiet = now.is_nofs() && !now.has_handle() && !now.is_reclaim();
@@ -99,7 +100,8 @@ pub(crate) fn wb_returned(inode: &Inode, pos: u64, len: u32, result: &Result<usi
     let s = Seam::new(inode, "writeback", pos, pos + u64::from(len));
     match *result {
         Ok(n) => {
-            let fine = n > 0 && n as u64 <= u64::from(len);
+            let most = u64::from(len);
+            let fine = n > 0 && lies::more(Check::WbRangeRet, n as u64) <= most;
             s.demand(Check::WbRangeRet, fine, fmt!("{} of {} bytes", n, len));
         }
         Err(e) => s.demand(Check::WbRelookup, e != EAGAIN, fmt!("EAGAIN")),
@@ -145,6 +147,7 @@ pub(crate) fn ioend_completed(sb: &Sb, ioend: &CompletedIoend<Calf>, result: &Re
         (_, true) => Check::IoendUnwritten,
         _ => return,
     };
+    let end = lies::more(check, end);
     first_unmapped(inode, &ext, start, end, |at, old| {
         s.demand(check, false, fmt!("block {} is {:?}", at, old))
     });
