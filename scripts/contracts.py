@@ -5,7 +5,8 @@
     scripts/contracts.py                 write
     scripts/contracts.py --check         fail if the file is not what would be written (links may be a few lines off),
                                          or a contract is missing in one of the tables, or XFS says nothing of it
-    scripts/contracts.py --kernel TREE   fail if a function of XFS or of iomap that the book names is not in that tree
+    scripts/contracts.py --kernel TREE   fail if a function of XFS or of iomap that the book names is not in that tree,
+                                         or one that a page of docs/bugs names under "How XFS keeps it"
 
 Statements and checks come from rust/lab/checks/table.rs, switches from rust/lab/switches.rs, rules from
 rust/iomap_check/judge/rules.rs, places from the ids in the comments of rust/. The rest is prose and facts:
@@ -36,8 +37,8 @@ none is listed none is known.
 
 Made by `scripts/contracts.py` from `rust/lab/checks/table.rs`, `rust/lab/switches.rs`,
 `rust/iomap_check/judge/rules.rs`, `docs/contracts.in`, `docs/contracts-xfs.in` and the comments in `rust/`; do not
-edit. Which switch fires which check, in real runs: [mutation table](bugs/mutation.md). %d contracts, %d of them
-checked at run time, %d judged by a rule.
+edit. Which switch fires which check, in real runs: [mutation table](bugs/mutation.md); what makes each check fire:
+[checks](checks.md). %d contracts, %d of them checked at run time, %d judged by a rule.
 
 """
 
@@ -121,6 +122,14 @@ def code(refs, base=""):
     return "; ".join(parts)
 
 
+def named_by_bugs():
+    """(page, name) of all functions that the pages say XFS has today."""
+    for path in sorted((TOP / "docs/bugs").glob("*.md")):
+        part = path.read_text().partition("## How XFS keeps it")[2]
+        for name in re.findall(r"`(\w*(?:xfs|iomap|imap)_\w+)`", part):
+            yield path.name, name
+
+
 def page():
     all_, bugs, cited, judged, in_xfs = contracts(), switches(), citations(), rules(), xfs()
     out, seen = [], []
@@ -200,7 +209,11 @@ def main():
     out = TOP / "docs/contracts.md"
     text = page()
     if sys.argv[1:2] == ["--kernel"]:
-        bad = ["%s: %s" % n for n in named() if not defines(pathlib.Path(sys.argv[2]), *n)]
+        tree = pathlib.Path(sys.argv[2])
+        bad = ["%s: %s" % n for n in named() if not defines(tree, *n)]
+        files = [*tree.glob("fs/xfs/**/*.[ch]"), *tree.glob("fs/iomap/*.[ch]"), tree / "include/linux/iomap.h"]
+        known = set(re.findall(r"\w+", "".join(f.read_text() for f in files)))
+        bad += ["docs/bugs/%s: %s" % n for n in named_by_bugs() if n[1] not in known]
         sys.exit("not there: " + ", ".join(bad) if bad else 0)
     if sys.argv[1:] == ["--check"]:
         same = lambda t: re.sub(r"#L\d+", "", t)

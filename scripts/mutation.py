@@ -4,7 +4,8 @@
 
     scripts/mutation.py LOG...     LOG: guest.log of VMs that ran the tasks repro and mutation (make mutation); rows of
                                    switches that did not run stay as they are
-    scripts/mutation.py --check    fail if a switch has no row, or a row no switch
+    scripts/mutation.py --check    fail if a switch has no row, or a row no switch, or the rules are not those of
+                                   docs/iomap-check.md
 """
 
 import pathlib
@@ -19,18 +20,42 @@ HEAD = """# Mutation table
 Each switch brings one bug back. Which check of calf sees it while its reproducer runs, what the reproducer says, and
 which of the tests that know nothing of the bug notice it: `fsx` (two seeds of %(ops)s operations), `model` (%(steps)s steps
 on four filesystems) and `pjdfstest`, each run with the switch on. *Notices* means that the test itself failed; in
-brackets, the contracts that the module saw broken under it, which is more than the test can see.
+brackets, the contracts that the module saw broken under it, which is more than the test can see. The rules are those of
+[`iomap_check.ko`](../iomap-check.md), which sees only what passes between iomap and a filesystem: *not run* are
+switches that are not expected to show there. Which checks no switch fires: [checks](../checks.md).
 
 Made by `make mutation` from real runs (%(where)s); do not edit. `none` is the same without any switch.
 
-| switch | contract | checks that fire in the reproducer | off | on | verdict | fsx | model | pjdfstest |
-|---|---|---|---|---|---|---|---|---|
+| switch | contract | checks that fire in the reproducer | rules of iomap_check | off | on | verdict | fsx | model | pjdfstest |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
 def switches():
     text = (TOP / "rust/lab/switches.rs").read_text()
     return re.findall(r'\w+ =\s*"([a-z0-9_]+)",\s*"(C-[A-Z0-9-]+)"', text)
+
+
+def rules():
+    """Switch -> rules that fired with it, from the measured table of docs/iomap-check.md."""
+    text = (TOP / "docs/iomap-check.md").read_text()
+    table = re.search(r"<!-- switches -->(.*?)<!-- end -->", text, re.S)[1]
+    return {name: ", ".join(seen.split()) for name, seen in re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.M)}
+
+
+def row_of(name, cells, seen):
+    """A line of the table; the cells are those without the rules."""
+    rule = "" if name == "none" else seen.get(name, "not run")
+    return "| " + " | ".join([*cells[:3], rule, *cells[3:]]) + " |\n"
+
+
+def old_rows(text):
+    """Switch -> cells without the rules."""
+    found = {}
+    for line in re.findall(r"^\| `\w+` \|.*\|$", text, re.M):
+        cells = [c.strip() for c in line.strip("|").split("|")]
+        found[cells[0].strip("`")] = cells if len(cells) == 9 else cells[:3] + cells[4:]
+    return found
 
 
 def fields(line):
@@ -45,12 +70,16 @@ def cell(run):
 
 def main():
     if sys.argv[1:] == ["--check"]:
-        rows = set(re.findall(r"^\| `(\w+)` \|", OUT.read_text(), re.M)) - {"none"} if OUT.exists() else set()
-        differ = rows ^ {name for name, _ in switches()}
+        text = OUT.read_text() if OUT.exists() else ""
+        rows = old_rows(text)
+        differ = rows.keys() - {"none"} ^ {name for name, _ in switches()}
+        differ |= {name for name, cells in rows.items() if row_of(name, cells, rules()) not in text}
         if differ:
             sys.exit("docs/bugs/mutation.md is out of date (%s): make mutation" % ", ".join(sorted(differ)))
         return
-    repro, runs, where = {}, {}, "?"
+    old = OUT.read_text() if OUT.exists() else ""
+    where = (re.findall(r"from real runs \((.*?)\)", old) or ["?"])[0]
+    repro, runs, kept, seen = {}, {}, old_rows(old), rules()
     for name in sys.argv[1:]:
         for line in pathlib.Path(name).read_text(errors="replace").splitlines():
             if line.startswith("CALF-BOOT "):
@@ -63,15 +92,13 @@ def main():
                 runs[f["name"], f["program"]] = (f["status"], f["checks"])
     ops, steps = re.findall(r"CALF_\w+=(\d+)", (TOP / "tests/vm/mutation.sh").read_text())
     out = HEAD % {"ops": ops, "steps": steps, "where": where}
-    old = OUT.read_text() if OUT.exists() else ""
     missing = []
     for name, contract in [("none", "")] + switches():
         r = repro.get(name)
         ran = any((name, p) in runs for p in PROGRAMS + ["died"])
         if not ran or r is None and name != "none":
-            row = re.search(r"^\| `%s` \|.*\n" % name, old, re.M)
-            out += row[0] if row else ""
-            missing += [] if row else [name]
+            out += row_of(name, kept[name], seen) if name in kept else ""
+            missing += [] if name in kept else [name]
             continue
         r = r or {"checks": "", "off": '"-"', "on": '"-"', "verdict": "-"}
         count = [r[k].strip('"').split(":")[0] for k in ("off", "on")]
@@ -82,7 +109,7 @@ def main():
             done = (name, p) in runs
             row.append(cell(runs[name, p]) if done else ends)
             ends = ends if done else "not run"
-        out += "| " + " | ".join(row) + " |\n"
+        out += row_of(name, row, seen)
     if missing:
         sys.exit("no run of " + ", ".join(missing))
     OUT.write_text(out)
