@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation fstests crash damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation fstests crash replay damage compare soak shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -44,6 +44,8 @@ help:
 	@echo '                        watches the contracts'
 	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
+	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (1156) to every flush, and torn between;'
+	@echo '                        SEED= TORN= FIRST= STATE= (see tests/README.md)'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
 	@echo '  make fstests FSTESTS=  your built fstests tree on calf, in VMs: GROUP= TESTS= EXCLUDE= SECTION= FSTYP= JOBS= ...'
@@ -80,6 +82,9 @@ test:
 
 crash:
 	+@scripts/crash.sh
+
+replay:
+	+@scripts/replay.sh
 
 compare:
 	+@scripts/compare-pjdfstest.sh

@@ -4,6 +4,7 @@
 //!
 //! * [`ktap`]: a list of cases in, KTAP and an exit status out;
 //! * [`check`]: the checker module, its counters and reports;
+//! * [`dm`]: a device-mapper device;
 //! * [`env`]: where the disks, the mount point, the module and the tools are;
 //! * [`fs`]: format, mount, unmount, check;
 //! * [`file`]: patterns, holes, extents, clones of one file;
@@ -14,6 +15,7 @@
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
 
 pub mod check;
+pub mod dm;
 pub mod env;
 pub mod error;
 pub mod file;

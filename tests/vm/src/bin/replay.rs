@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crashes at every moment of short sequences, by replaying what the device was told.
+//!
+//! A sequence is two operations, each with or without something that makes it durable. While it runs, dm-log-writes records
+//! every write, flush and FUA, and when something was acknowledged. For each state of the device that a
+//! crash may have left (`states.rs`) the test mounts it, compares the tree with what the promise allows (`oracle.rs`), unmounts
+//! and runs `fsck.calf -n`.
+//!
+//! In the environment (`make replay` sets them): `CALF_REPLAY_SEQUENCES` how many, from number `_FIRST` on; `_SEED` which;
+//! `_TORN` sets of writes between two flushes; `_STATE` only this state of each.
+
+#[path = "../replay/bench.rs"]
+mod bench;
+#[path = "../replay/disks.rs"]
+mod disks;
+#[path = "../replay/log.rs"]
+mod log;
+#[path = "../replay/ops.rs"]
+mod ops;
+#[path = "../replay/oracle.rs"]
+mod oracle;
+#[path = "../replay/states.rs"]
+mod states;
+#[path = "../replay/tree.rs"]
+mod tree;
+#[path = "../replay/world.rs"]
+mod world;
+
+use bench::{Sync, SYNCS};
+use calf_vmlib::rng::{mix, Rng};
+use calf_vmlib::{cases, ensure, fs as cfs, ktap, observe, Env, Result};
+use disks::{Config, Lab, Recording, CONFIGS};
+use ops::OPS;
+use states::{Plan, State};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A number that the kernel's command line has put into the environment.
+fn number(name: &str, default: u64) -> u64 {
+    let value = std::env::var(format!("CALF_REPLAY_{name}")).ok();
+    value.and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// Two operations, and what follows each.
+#[derive(Debug, Clone, Copy)]
+struct Sequence {
+    number: u64,
+    config: usize,
+    steps: [(usize, Sync); 2],
+}
+
+impl Sequence {
+    /// Number `n` of a seed. Each pair of operations comes once before any comes again.
+    fn new(seed: u64, n: u64) -> Sequence {
+        let pairs = (OPS.len() * OPS.len()) as u64;
+        let mut order: Vec<usize> = (0..pairs as usize).collect();
+        let mut rng = Rng::new(seed);
+        for i in (1..order.len()).rev() {
+            order.swap(i, rng.below(i as u64 + 1) as usize);
+        }
+        let pair = order[(n % pairs) as usize];
+        let mut rng = Rng::new(seed ^ mix(n + 1));
+        let mut sync = || SYNCS[rng.below(SYNCS.len() as u64) as usize];
+        let steps = [(pair / OPS.len(), sync()), (pair % OPS.len(), sync())];
+        Sequence {
+            number: n,
+            config: ((n + n / pairs) % CONFIGS.len() as u64) as usize,
+            steps,
+        }
+    }
+
+    fn config(&self) -> &'static Config {
+        &CONFIGS[self.config]
+    }
+}
+
+impl std::fmt::Display for Sequence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sequence {} (", self.number)?;
+        for (op, sync) in self.steps {
+            write!(f, "{} {sync:?}, ", OPS[op].0)?;
+        }
+        write!(f, "{})", self.config())
+    }
+}
+
+/// Judges every state of a recording, or number `only`. Returns how many there were and what was wrong with
+/// which; ends at the first bad one if asked to.
+fn judge_all(
+    lab: &Lab,
+    rec: &Recording,
+    plan: Plan,
+    only: Option<usize>,
+    all: bool,
+) -> (usize, Vec<String>) {
+    let mut bad = Vec::new();
+    let mut one = |s: State| {
+        if only.is_none_or(|n| n == s.number) {
+            if let Err(e) = lab.judge(rec, &s) {
+                bad.push(format!("state {} ({}): {e}", s.number, s.what));
+            }
+        }
+        all || bad.is_empty()
+    };
+    let n = states::walk(&rec.start, &rec.log, plan, &mut one);
+    (n, bad)
+}
+
+fn every_state_is_allowed(env: &Env) -> Result {
+    let (seed, torn) = (number("SEED", 1), number("TORN", 2) as usize);
+    let (first, count) = (number("FIRST", 0), number("SEQUENCES", 8));
+    let only = number("STATE", u64::MAX);
+    let only = (only != u64::MAX).then_some(only as usize);
+    let lab = Lab::new(env)?;
+    let (mut states, mut bad) = (0, 0);
+    let mut told = Instant::now();
+    for n in first..first + count {
+        let s = Sequence::new(seed, n);
+        let outcome = lab.record(s.config, &s.steps).map(|rec| {
+            let plan = Plan {
+                block: s.config().block,
+                torn,
+                seed: seed ^ mix(n),
+                lost_flush: None,
+            };
+            judge_all(&lab, &rec, plan, only, true)
+        });
+        let wrong = match outcome {
+            Ok((n, wrong)) => {
+                states += n;
+                wrong
+            }
+            Err(e) => vec![e.text],
+        };
+        bad += wrong.len();
+        if !wrong.is_empty() {
+            ktap::note(&format!("{s}, seed {seed}:"));
+            wrong.iter().take(3).for_each(|w| ktap::note(w));
+        }
+        if told.elapsed().as_secs() >= 60 {
+            told = Instant::now();
+            ktap::note(&format!("{} sequences, {states} states", n + 1 - first));
+        }
+    }
+    ktap::note(&format!("{count} sequences, {states} states, {bad} bad"));
+    ensure!(states > 0, "no states");
+    ensure!(bad == 0, "{bad} states are not allowed");
+    Ok(())
+}
+
+/// Whoever judges everything to be right would not notice that.
+fn a_lost_flush_is_noticed(env: &Env) -> Result {
+    let lab = Lab::new(env)?;
+    let create = OPS.iter().position(|(n, _)| *n == "create").unwrap_or(0);
+    // Small, so quick.
+    let config = 1;
+    let rec = lab.record(config, &[(create, Sync::Fsync)])?;
+    let flushes = rec.log.iter().filter(|e| **e == log::Entry::Flush).count();
+    let run = |lost_flush| {
+        let plan = Plan {
+            block: CONFIGS[config].block,
+            torn: 4,
+            seed: 1,
+            lost_flush,
+        };
+        judge_all(&lab, &rec, plan, None, false).1
+    };
+    let bad = run(None);
+    ensure!(bad.is_empty(), "with all flushes: {}", bad.join("\n"));
+    for f in 0..flushes {
+        if let Some(what) = run(Some(f)).first() {
+            ktap::note(&format!("without flush {f} of {flushes}: {what}"));
+            return Ok(());
+        }
+    }
+    Err("no flush is missed".into())
+}
+
+/// The same with data that are not what was written.
+fn a_wrong_block_is_noticed(env: &Env) -> Result {
+    let lab = Lab::new(env)?;
+    for (config, c) in CONFIGS.iter().enumerate().take(2) {
+        let bs = c.block;
+        let rec = lab.record(config, &[])?;
+        let node = rec.history.start.names["d/f"];
+        let data = rec.history.start.nodes[node].data[..bs].to_vec();
+        let at = rec.start.bytes.chunks(bs).position(|b| b == data);
+        let at = at.ok_or("the block of d/f is nowhere")?;
+        let mut image = rec.start.clone();
+        let judge = |image: &states::Image| {
+            let state = State {
+                number: 0,
+                image,
+                marks: 0,
+                what: String::new(),
+            };
+            lab.judge(&rec, &state)
+        };
+        judge(&image)?;
+        image.bytes[at * bs + 17] ^= 0x40;
+        let Err(e) = judge(&image) else {
+            return Err("a wrong block is not noticed".into());
+        };
+        ensure!(e.text.contains("d/f: block 0"), "not the block: {e}");
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    let up = ktap::guarded(|| {
+        observe::mount_debugfs();
+        cfs::insmod(&env)
+    });
+    if let Err(e) = up {
+        ktap::head(1);
+        ktap::result(1, "module", 0.0, &Err(e));
+        return ExitCode::from(1);
+    }
+    let cases = cases![
+        every_state_is_allowed,
+        a_lost_flush_is_noticed,
+        a_wrong_block_is_noticed
+    ];
+    ktap::run(&env, cases, |_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_pair_comes_once() {
+        let pairs = (OPS.len() * OPS.len()) as u64;
+        let pair = |n| Sequence::new(7, n).steps.map(|(op, _)| op);
+        let all: BTreeSet<[usize; 2]> = (0..pairs).map(pair).collect();
+        assert_eq!(all.len() as u64, pairs);
+        assert_eq!(pair(3), pair(pairs + 3));
+    }
+}
