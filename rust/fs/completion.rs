@@ -178,17 +178,6 @@ pub(crate) fn convert(inode: &Inode, start: u64, end: u64, size: NewSize) -> Res
     grow(inode, size)
 }
 
-/// Starts a handle for several steps; goes on until there is memory: a completion has nobody to
-/// tell (B3).
-fn start_trans(sb: &Sb) -> Result<Trans<'_>> {
-    loop {
-        match Trans::start(sb, BATCH, MetaSpace::adopt(sb, 0)) {
-            Err(ENOMEM) => wait_a_tick(),
-            other => return other,
-        }
-    }
-}
-
 /// Takes space from the pool if that of the inode may be too little for a step.
 fn help_out(trans: &mut Trans<'_>) {
     let space = trans.sb().space();
@@ -210,7 +199,7 @@ fn run_steps(
     let sb = inode.sb().data();
     let mut at = start;
     while at < end {
-        let mut trans = start_trans(sb)?;
+        let mut trans = Trans::start(sb, BATCH, MetaSpace::adopt(sb, 0))?;
         let mut ext = inode.data().ext.write();
         trans.add_space(core::mem::take(&mut ext.meta_resv));
         let result = loop {
@@ -503,7 +492,7 @@ pub(crate) fn grow(inode: &Inode, size: NewSize) -> Result {
         return Ok(());
     }
     loop {
-        let mut trans = start_trans(sb)?;
+        let mut trans = Trans::start(sb, BATCH, MetaSpace::adopt(sb, 0))?;
         let mut ext = inode.data().ext.write();
         let new = size.after(inode, u64::MAX);
         if ext.disk_size >= new {

@@ -15,8 +15,7 @@ use crate::algo::btree::Tree;
 use crate::algo::xattr::Attrs;
 use crate::format::types::Ino;
 use crate::kapi::log::{log, Level};
-use crate::kapi::memalloc::cond_resched;
-use kernel::error::code::ENOMEM;
+use crate::kapi::memalloc::{cond_resched, retry_nomem};
 use kernel::prelude::*;
 
 /// `evict_inode`. A linked inode needs no transaction: its claims live in memory only.
@@ -149,21 +148,5 @@ pub(crate) fn finish_truncate(inode: &Inode) -> Result {
     if inode.is_reg() {
         super::extents::free_from(inode, size.div_ceil(sb.block_size()))?;
     }
-    retry_nomem(|| {
-        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
-        let mut trans = Trans::start(sb, Credits::EDIT, space)?;
-        orphan::remove(&mut trans, ino)?;
-        trans.apply();
-        trans.stop()
-    })
-}
-
-/// Repeats a step that found no memory: there is nobody to report to (B3).
-fn retry_nomem<T>(mut f: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match f() {
-            Err(ENOMEM) => crate::kapi::memalloc::wait_a_tick(),
-            other => return other,
-        }
-    }
+    orphan::done(sb, ino)
 }

@@ -5,16 +5,18 @@
 //! A record goes in with the transaction that makes the work necessary (the last link is dropped;
 //! the size shrinks) and goes out with the one that finishes it. Mount does what a crash left.
 
+use super::credits::{Credits, EDIT_SPACE};
 use super::evict;
 use super::inode::SuperBlock;
 use super::itable;
-use super::sb::Place;
-use super::txn::Trans;
+use super::sb::{Place, Sb};
+use super::txn::{MetaSpace, Trans};
 use super::Calf;
 use crate::algo::btree::Tree;
 use crate::format::orphan::{RawOrphan, KIND_UNLINKED};
 use crate::format::types::{Ino, Kind};
 use crate::kapi::log::{log, Level};
+use crate::kapi::memalloc::retry_nomem;
 use crate::seam::FVec;
 use core::ops::ControlFlow;
 use kernel::error::code::{EEXIST, ENOENT, ESTALE};
@@ -67,6 +69,17 @@ pub(crate) fn remove(trans: &mut Trans<'_>, ino: Ino) -> Result {
         Err(ENOENT) => Ok(()),
         other => other,
     }
+}
+
+/// [`remove`] in a transaction of its own. Errors: `EIO`, `ENOSPC` if even the pool is empty.
+pub(crate) fn done(sb: &Sb, ino: Ino) -> Result {
+    retry_nomem(|| {
+        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+        let mut trans = Trans::start(sb, Credits::EDIT, space)?;
+        remove(&mut trans, ino)?;
+        trans.apply();
+        trans.stop()
+    })
 }
 
 /// One record found by [`recover`].

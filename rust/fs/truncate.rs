@@ -17,13 +17,15 @@ use super::{extents, itable, reserve, Calf};
 use crate::format::types::Ino;
 use crate::kapi::inode::InvalidateLock;
 use crate::kapi::iomap::{truncate_page, zero_range, InvalidateHeld};
+use crate::kapi::memalloc::retry_nomem;
 use kernel::prelude::*;
 
 /// Sets the size to `new`. `i_rwsem` is held exclusively; takes `invalidate_lock`. The caller has
 /// checked limits and permissions, and updates the times.
 ///
-/// Errors: `EIO`, `ENOSPC` (zeroing a shared block copies it). On an error the size may have
-/// changed in memory, never on disk without its extents.
+/// Errors: `EIO`, `ENOSPC` (zeroing a shared block copies it), `ENOMEM`. A file that was to grow has its old
+/// size after an error. One that was to shrink may have the new one after `EIO`, in memory and not on
+/// disk: what was in the page cache is gone, which is also why there is no `ENOMEM` from then on.
 pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
     inode.sb().data().check_shutdown()?;
     let guard = inode.invalidate_lock();
@@ -46,7 +48,15 @@ pub(crate) fn setsize_locked(inode: &Inode, guard: &InvalidateLock<'_, Calf>, ne
         truncate_page(&held, new, ZERO, WRITE_OPS)?
     };
     inode.truncate_setsize(guard, new);
+    let done = settle(inode, old, new, zeroed);
+    if done.is_err() && new > old {
+        inode.truncate_setsize(guard, old);
+    }
+    done
+}
 
+/// Makes the size `new`, which the page cache has already, that on disk.
+fn settle(inode: &Inode, old: u64, new: u64, zeroed: bool) -> Result {
     // What was zeroed or written past the size on disk must be there before the size is.
     let disk_size = inode.data().ext.read().disk_size;
     if new > disk_size && (zeroed || disk_size != old) {
@@ -58,7 +68,7 @@ pub(crate) fn setsize_locked(inode: &Inode, guard: &InvalidateLock<'_, Calf>, ne
     shrink(inode, new)?;
     // With a hole up to the new end there is no completion that would move the size on disk (C10).
     if inode.data().ext.read().disk_size < new {
-        extend(inode, new)?;
+        retry_nomem(|| extend(inode, new))?;
     }
     Ok(())
 }
@@ -78,7 +88,7 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         return Ok(());
     }
     let ino = Ino::new(inode.ino());
-    {
+    retry_nomem(|| {
         let space = MetaSpace::pool(sb, EDIT_SPACE)?;
         let credits = Credits::EDIT.plus(Credits::RECORD);
         let mut trans = Trans::start(sb, credits, space)?;
@@ -91,8 +101,8 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         trans.log_inode(joined, ext.record(inode));
         trans.apply();
         drop(ext);
-        trans.stop()?;
-    }
+        trans.stop()
+    })?;
     if !more {
         return Ok(());
     }
@@ -101,11 +111,7 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         // The record says that the whole inode goes, and that is still to do.
         return Ok(());
     }
-    let space = MetaSpace::pool(sb, EDIT_SPACE)?;
-    let mut trans = Trans::start(sb, Credits::EDIT, space)?;
-    orphan::remove(&mut trans, ino)?;
-    trans.apply();
-    trans.stop()
+    orphan::done(sb, ino)
 }
 
 fn has_extents(inode: &Inode, from: u64) -> Result<bool> {

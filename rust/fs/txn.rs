@@ -35,6 +35,7 @@ use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
+use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::rwsem::{ReadGuard, WriteGuard};
 use crate::seam::FVec;
 use kernel::error::code::{EFSCORRUPTED, EIO};
@@ -161,10 +162,11 @@ pub(crate) struct Trans<'a> {
 impl<'a> Trans<'a> {
     /// Starts a handle for `credits` and with `space` for new nodes.
     ///
-    /// Errors: `EIO` after a shutdown (C1), `EBUSY` inside another handle (D3), `ENOMEM`.
+    /// Goes on until there is memory: many callers are in the middle of something (B3). Errors: `EIO` after a
+    /// shutdown (C1), `EBUSY` inside another handle (D3).
     pub(crate) fn start(sb: &'a Sb, credits: Credits, space: MetaSpace<'a>) -> Result<Self> {
         sb.check_shutdown()?;
-        let handle = sb.journal().start(credits.blocks, credits.revokes)?;
+        let handle = retry_nomem(|| sb.journal().start(credits.blocks, credits.revokes))?;
         Ok(Self {
             sb,
             space,

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
 
 use crate::bindings;
+use kernel::error::{code::ENOMEM, Result};
 use kernel::types::NotThreadSafe;
 
 /// While it lives, allocations of this task behave as `GFP_NOFS` (rule D1).
@@ -63,4 +64,15 @@ pub fn nofail<T, E>(mut f: impl FnMut() -> Result<T, E>) -> T {
 pub fn wait_a_tick() {
     // SAFETY: The caller may sleep.
     unsafe { bindings::calf_retry_wait() }
+}
+
+/// Repeats what found no memory until it does: where there is nobody to report to (B3), or where what
+/// has been done cannot be undone. The caller may sleep.
+pub fn retry_nomem<T>(mut f: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match f() {
+            Err(ENOMEM) => wait_a_tick(),
+            other => return other,
+        }
+    }
 }

@@ -154,7 +154,8 @@ impl Mounted {
         Ok(m)
     }
 
-    fn mount(&mut self) -> Result {
+    /// Mounts it again after [`Mounted::umount`].
+    pub fn mount(&mut self) -> Result {
         let mut flags = MountFlags::empty();
         let mut data: Vec<&str> = Vec::new();
         for o in self.opts.split(',').filter(|o| !o.is_empty()) {
@@ -210,6 +211,11 @@ impl Mounted {
         }
         self.up = false;
         Ok(())
+    }
+
+    /// Somebody else has unmounted it.
+    pub fn gone(&mut self) {
+        self.up = false;
     }
 
     /// Unmounts and mounts again with the same options.

@@ -7,6 +7,7 @@
 //! * [`dm`]: a device-mapper device;
 //! * [`env`]: where the disks, the mount point, the module and the tools are;
 //! * [`fs`]: format, mount, unmount, check;
+//! * [`fault`]: makes the n-th allocation or block request fail;
 //! * [`file`]: patterns, holes, extents, clones of one file;
 //! * [`gate`]: holds a task at a place in the filesystem (laboratory builds);
 //! * [`nullb`]: a disk in memory that is slow, fails, or has a cache, as a test wants it;
@@ -18,6 +19,7 @@ pub mod check;
 pub mod dm;
 pub mod env;
 pub mod error;
+pub mod fault;
 pub mod file;
 pub mod fs;
 pub mod gate;

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The first, second, third ... allocation or request of every operation fails: the error is the right one,
+//! what is left is what was promised, nothing is lost, nothing hangs.
+//!
+//! `CALF_FAULTS=all` in the environment tries every n in every operation; `CALF_FAULTS_OP=rename,link` only
+//! these; `CALF_FAULTS_VERBOSE=2` lets the kernel tell where each fault happens.
+
+#[path = "../faults/life.rs"]
+mod life;
+#[path = "../faults/ops.rs"]
+mod ops;
+#[path = "../faults/state.rs"]
+mod state;
+#[path = "../faults/sweep.rs"]
+mod sweep;
+
+use calf_vmlib::fault::{Kind, Who};
+use calf_vmlib::observe::no_kernel_warning;
+use calf_vmlib::{cases, ktap, observe, Context, Env, Result};
+use std::process::ExitCode;
+use sweep::{How, Sweep};
+
+fn run(env: &Env, kind: Kind, who: Who, cold: bool, only: &[&str]) -> Result {
+    Sweep::new(env, How { kind, who, cold })?.run(only)
+}
+
+/// The operations of a short run, but for [`slab`]; with `CALF_FAULTS=all` every one.
+const SOME: &[&str] = &[
+    "create",
+    "write",
+    "read",
+    "punch",
+    "lengthen",
+    "rename_over",
+];
+
+fn some() -> &'static [&'static str] {
+    if sweep::complete() {
+        &[]
+    } else {
+        SOME
+    }
+}
+
+fn slab(env: &Env) -> Result {
+    run(env, Kind::Slab, Who::Me, false, &[])
+}
+
+fn slab_cold(env: &Env) -> Result {
+    run(env, Kind::Slab, Who::Me, true, some())
+}
+
+fn slab_journal(env: &Env) -> Result {
+    run(env, Kind::Slab, Who::Journal, false, some())
+}
+
+fn slab_workers(env: &Env) -> Result {
+    run(env, Kind::Slab, Who::Workers, false, some())
+}
+
+fn page(env: &Env) -> Result {
+    run(env, Kind::Page, Who::Me, false, some())
+}
+
+fn page_cold(env: &Env) -> Result {
+    run(env, Kind::Page, Who::Me, true, some())
+}
+
+fn request(env: &Env) -> Result {
+    run(env, Kind::Bio, Who::Me, true, some())
+}
+
+fn request_journal(env: &Env) -> Result {
+    run(env, Kind::Bio, Who::Journal, false, some())
+}
+
+fn request_workers(env: &Env) -> Result {
+    run(env, Kind::Bio, Who::Workers, false, some())
+}
+
+fn mount(env: &Env) -> Result {
+    for kind in [Kind::Slab, Kind::Page, Kind::Bio] {
+        for replay in [false, true] {
+            life::mount(env, kind, replay).ctx(format!("{kind:?}, replay {replay}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn umount(env: &Env) -> Result {
+    for kind in [Kind::Slab, Kind::Page, Kind::Bio] {
+        for who in [Who::Me, Who::Journal] {
+            life::umount(env, kind, who).ctx(format!("{kind:?} of {who:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn removal(env: &Env) -> Result {
+    life::removal(env)
+}
+
+fn main() -> ExitCode {
+    let env = Env::new();
+    observe::mount_debugfs();
+    ktap::run(
+        &env,
+        cases![
+            slab,
+            slab_cold,
+            slab_journal,
+            slab_workers,
+            page,
+            page_cold,
+            request,
+            request_journal,
+            request_workers,
+            umount,
+            removal,
+            no_kernel_warning,
+            mount,
+        ],
+        |_| {},
+    )
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults on purpose: the n-th allocation or block request of a task fails.
+//!
+//! The kernel counts for each task (`/proc/<task>/fail-nth`) and for all kinds of faults together; so one
+//! kind at a time is switched on. Never failed are allocations with `__GFP_NOFAIL`, and what happens in
+//! interrupts.
+
+use crate::error::Context;
+use crate::{ensure, Fail, Result};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+/// What fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An allocation of an object.
+    Slab,
+    /// An allocation of pages of any order.
+    Page,
+    /// A request to the device: `EIO`.
+    Bio,
+}
+
+/// Whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The thread that made the [`Faults`].
+    Me,
+    /// The thread of the journal of the filesystem.
+    Journal,
+    /// Every worker of the kernel: the n-th of each of them.
+    Workers,
+}
+
+fn debug(dir: &str, file: &str, value: &str) -> Result {
+    fs::write(format!("/sys/kernel/debug/{dir}/{file}"), value).ctx(format!("{dir}/{file}"))
+}
+
+/// The faults of a kernel built with them. All are off when this is dropped.
+pub struct Faults {
+    me: File,
+    disk: String,
+    armed: Vec<File>,
+}
+
+impl Faults {
+    /// For the calling thread, and requests to the block device `disk` (`nullb0`). Skips the case if the kernel
+    /// has no faults.
+    pub fn new(disk: &str) -> Result<Faults> {
+        let rw = |p: &str| File::options().read(true).write(true).open(p);
+        let Ok(me) = rw("/proc/thread-self/fail-nth") else {
+            return Err(Fail::skip("a kernel without faults on purpose"));
+        };
+        let verbose = std::env::var("CALF_FAULTS_VERBOSE").unwrap_or("0".into());
+        for dir in ["failslab", "fail_page_alloc", "fail_make_request"] {
+            debug(dir, "verbose", &verbose)?;
+            debug(dir, "verbose_ratelimit_burst", "1000000")?;
+        }
+        debug("failslab", "ignore-gfp-wait", "N")?;
+        debug("fail_page_alloc", "ignore-gfp-wait", "N")?;
+        debug("fail_page_alloc", "ignore-gfp-highmem", "N")?;
+        Ok(Faults {
+            me,
+            disk: disk.into(),
+            armed: Vec::new(),
+        })
+    }
+
+    /// Chooses what fails from now on.
+    pub fn choose(&self, kind: Option<Kind>) -> Result {
+        let on = |k| kind == Some(k);
+        // No cache is marked for failslab, no allocation has so large an order.
+        debug(
+            "failslab",
+            "cache-filter",
+            if on(Kind::Slab) { "N" } else { "Y" },
+        )?;
+        debug(
+            "fail_page_alloc",
+            "min-order",
+            if on(Kind::Page) { "0" } else { "99" },
+        )?;
+        let bio = if on(Kind::Bio) { "1" } else { "0" };
+        let path = format!("/sys/class/block/{}/make-it-fail", self.disk);
+        fs::write(&path, bio).ctx(path)
+    }
+
+    /// The n-th (from 1) will fail. The next thing to do is what is tested.
+    pub fn arm(&mut self, who: Who, n: u32) -> Result {
+        self.armed = match who {
+            Who::Me => vec![self.me.try_clone()?],
+            Who::Journal => threads(&format!("jbd2/{}", self.disk))?,
+            Who::Workers => threads("kworker/")?,
+        };
+        ensure!(!self.armed.is_empty(), "no such thread: {who:?}");
+        let text = n.to_string();
+        for f in &self.armed {
+            // A worker may be gone by now.
+            let r = f.write_at(text.as_bytes(), 0);
+            ensure!(who == Who::Workers || r.is_ok(), "fail-nth: {r:?}");
+        }
+        Ok(())
+    }
+
+    /// Ends it. Has it failed?
+    pub fn disarm(&mut self) -> bool {
+        let mut fired = false;
+        for f in self.armed.drain(..) {
+            let mut left = [0; 16];
+            if let Ok(n) = f.read_at(&mut left, 0) {
+                fired |= left[..n].trim_ascii() == b"0";
+            }
+            // Who is gone needs no order.
+            let _ = f.write_at(b"0", 0);
+        }
+        fired
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.disarm();
+        // The disk may be gone already.
+        let _ = self.choose(None);
+    }
+}
+
+/// The switches of all processes whose name begins like this (which has at most 15 bytes).
+fn threads(name: &str) -> Result<Vec<File>> {
+    let name = &name[..name.len().min(15)];
+    let mut found = Vec::new();
+    for e in fs::read_dir("/proc")? {
+        let dir = e?.path();
+        if fs::read_to_string(dir.join("comm")).is_ok_and(|c| c.starts_with(name)) {
+            found.extend(
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .open(dir.join("fail-nth")),
+            );
+        }
+    }
+    Ok(found)
+}
