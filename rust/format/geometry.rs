@@ -162,11 +162,10 @@ impl Geometry {
             geo.check_block(BlockNr::new(root))
                 .map_err(|_| "root of a tree is out of place")?;
         }
-        if l.inode_root == l.refcount_root
-            || l.inode_root == l.orphan_root
-            || l.refcount_root == l.orphan_root
+        if [Some(l.refcount_root), Some(l.orphan_root)]
+            != [1, 2].map(|n| l.inode_root.checked_add(n))
         {
-            return Err("two trees have the same root");
+            return Err("roots of the trees are not side by side");
         }
         // INVARIANT: checked above.
         Ok(geo)

@@ -251,6 +251,8 @@ pub enum SbError {
     Version(u32),
     /// Unknown features that may not be ignored.
     Incompat(u64),
+    /// Unknown features that forbid writing.
+    RoCompat(u64),
     /// Block size out of range.
     BlockSize(u32),
     /// The device ends before the filesystem.
@@ -282,6 +284,10 @@ impl fmt::Display for SbError {
             Self::Incompat(bits) => write!(
                 f,
                 "unknown incompatible features {bits:#x}; use a newer calf"
+            ),
+            Self::RoCompat(bits) => write!(
+                f,
+                "unknown features {bits:#x} that forbid writing; use a newer calf"
             ),
             Self::BlockSize(log) => write!(
                 f,

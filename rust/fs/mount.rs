@@ -24,7 +24,9 @@ use super::{itable, orphan, Calf};
 use crate::algo::btree::Tree;
 use crate::format::geometry::Geometry;
 use crate::format::group;
-use crate::format::super_block::{RawSuperBlock, SuperBlock as Super, MAGIC, ROOT_INO, SIZE};
+use crate::format::super_block::{
+    RawSuperBlock, SbError, SuperBlock as Super, MAGIC, ROOT_INO, SIZE,
+};
 use crate::format::types::{BlockNr, Kind};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::fs_context::{max_file_size, real_time_ns, FsContext, NewSuper, SuperParams};
@@ -228,7 +230,11 @@ fn read_super(dev: &BlockDev, device_bytes: u64, say: Say<'_>) -> Result<Super> 
     })?;
     Super::parse(bh.data(), device_bytes).map_err(|e| {
         say.error(format_args!("{}", e));
-        EFSCORRUPTED
+        match e {
+            SbError::Checksum { .. } | SbError::BlockSize(_) | SbError::Layout(_) => EFSCORRUPTED,
+            // Nothing is damaged: it is no calf filesystem, not all of one, or one of a newer calf.
+            _ => EINVAL,
+        }
     })
 }
 

@@ -9,5 +9,8 @@
 pub mod damage;
 pub mod device;
 pub mod editor;
+pub mod fields;
 pub mod make;
+pub mod mutate;
 pub mod probe;
+pub mod seal;

@@ -50,6 +50,9 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
     }
     let first = head(storage, 0);
     let why = match (SuperBlock::parse(&first, size), RawSuperBlock::of(&first)) {
+        (Ok(sb), Some(_)) if sb.unknown_ro_compat != 0 => {
+            return Err(Error::Super(SbError::RoCompat(sb.unknown_ro_compat)))
+        }
         (Ok(sb), Some(raw)) => {
             return Ok(Start {
                 raw: *raw,

@@ -24,16 +24,6 @@ fn geo() -> calf_core::format::geometry::Geometry {
     empty(10, 20000).1
 }
 
-fn set(b: &mut Builder<'_>, ino: Ino, name: Name<'_>, value: &[u8]) {
-    let mut rec = b.editor.inode(ino).unwrap().unwrap();
-    let mut attrs = Attrs::new(ino, rec.attr);
-    attrs.set(&mut b.editor, &SEED, name, Some(value)).unwrap();
-    rec.attr = *attrs.area();
-    let blocks = rec.nblocks.get().checked_add_signed(attrs.delta());
-    rec.nblocks = blocks.unwrap().into();
-    b.editor.put_inode(&rec).unwrap();
-}
-
 /// A full image, with attributes on a file, a directory and a fifo. Returns the file.
 fn image(f: impl FnOnce(&mut Builder<'_>, Ino)) -> calf_io::device::Memory {
     let (memory, geo) = empty(10, 20000);
@@ -51,16 +41,16 @@ fn image(f: impl FnOnce(&mut Builder<'_>, Ino)) -> calf_io::device::Memory {
                 index: TRUSTED,
                 name: name.as_bytes(),
             };
-            set(&mut b, ino, name, &vec![i; usize::from(i) * 30]);
+            b.set_attr(ino, name, &vec![i; usize::from(i) * 30]);
         }
-        set(&mut b, ino, LARGE, &[1; 10_000]);
+        b.set_attr(ino, LARGE, &[1; 10_000]);
     }
     let small = b.file(ROOT, "small", 1);
     let name = Name {
         index: SECURITY,
         name: b"small",
     };
-    set(&mut b, small, name, b"value");
+    b.set_attr(small, name, b"value");
     f(&mut b, file);
     b.finish(&memory);
     memory
@@ -153,7 +143,7 @@ fn unlinked_inodes_may_have_half_of_them() {
         let mut rec = b.record(0o100_644, 0);
         let ino = Ino::new(rec.ino.get());
         b.editor.put_inode(&rec).unwrap();
-        set(b, ino, LARGE, &[1; 10_000]);
+        b.set_attr(ino, LARGE, &[1; 10_000]);
         rec = b.editor.inode(ino).unwrap().unwrap();
         let mut attrs = Attrs::new(ino, rec.attr);
         let mut gained = 0;

@@ -8,11 +8,12 @@ use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
+use rustix::fs::{lgetxattr, llistxattr, mknodat, setxattr, FileType, Mode, XattrFlags, CWD};
 use rustix::io::Errno;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Bytes of the images.
@@ -38,6 +39,33 @@ fn populate(m: &Mounted) -> Result {
     let copy = open(&m.path("dir0/copy"))?;
     clone_file(&copy, &sparse)?;
     fs::hard_link(m.path("sparse"), m.path("dir1/another name"))?;
+    let any = XattrFlags::empty();
+    setxattr(m.path("dir1"), "user.short", b"value", any)?;
+    for i in 0..60 {
+        setxattr(
+            &copy_path(m),
+            format!("user.n{i}"),
+            &vec![i; usize::from(i) * 30],
+            any,
+        )?;
+    }
+    mknodat(CWD, m.path("fifo"), FileType::Fifo, Mode::RUSR, 0)?;
+    Ok(())
+}
+
+/// The file with many attributes.
+fn copy_path(m: &Mounted) -> PathBuf {
+    m.path("dir0/copy")
+}
+
+/// Reads all attributes of a file.
+fn read_attributes(path: &Path) -> Result {
+    let mut names = vec![0; 65536];
+    let len = llistxattr(path, &mut names).ctx(format!("listxattr {}", path.display()))?;
+    for name in names[..len].split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        let mut value = vec![0; 65536];
+        lgetxattr(path, name, &mut value).ctx(format!("getxattr {}", path.display()))?;
+    }
     Ok(())
 }
 
@@ -78,6 +106,7 @@ fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
 fn is_refusal(e: &Fail) -> bool {
     let known = [
         Errno::UCLEAN,
+        Errno::BADMSG,
         Errno::IO,
         Errno::INVAL,
         Errno::ROFS,
@@ -89,32 +118,53 @@ fn is_refusal(e: &Fail) -> bool {
         .is_some_and(|errno| known.iter().any(|known| known.raw_os_error() == errno))
 }
 
-/// Runs `f` for every damaged image.
-fn for_each(env: &Env, first: u64, f: impl Fn(&Loop, u64) -> Result) -> Result {
-    let disk = Loop::new(&env.dev, SIZE).ctx("loop device")?;
-    for bs in ["1024", "2048"] {
+/// A disk with an undamaged filesystem.
+struct Sound {
+    disk: Loop,
+    image: Vec<u8>,
+}
+
+impl Sound {
+    fn new(env: &Env, bs: &str) -> Result<Sound> {
+        let disk = Loop::new(&env.dev, SIZE).ctx("loop device")?;
         cfs::mkfs(env, &disk.path, &["-b", bs])?;
         let mut m = Mounted::new(&disk.path, &env.mnt, "")?;
         populate(&m)?;
         m.umount()?;
-        drop(m);
-        let raw = || open(&disk.path);
         let mut image = vec![0; SIZE as usize];
-        raw()?.read_exact_at(&mut image, 0).ctx("read the image")?;
+        let file = open(&disk.path)?;
+        file.read_exact_at(&mut image, 0).ctx("read the image")?;
+        Ok(Sound { disk, image })
+    }
+
+    /// Makes it sound again, and then damages it as `args` say. Returns what was done.
+    fn damage(&self, env: &Env, args: &[&str]) -> Result<String> {
+        let file = open(&self.disk.path)?;
+        file.write_all_at(&self.image, 0).ctx("restore the image")?;
+        file.sync_all().ctx("restore the image")?;
+        drop(file);
+        self.tool(env, args)
+    }
+
+    fn tool(&self, env: &Env, args: &[&str]) -> Result<String> {
+        let mut tool = Command::new(env.tool("calf-damage"));
+        let (status, text) = cfs::command(tool.args(args).arg(&self.disk.path))?;
+        ensure!(status == 0, "calf-damage exits with {status}:\n{text}");
+        Ok(text)
+    }
+}
+
+/// Runs `f` for every image damaged at random.
+fn for_each(env: &Env, first: u64, f: impl Fn(&Loop, u64) -> Result) -> Result {
+    for bs in ["1024", "2048"] {
+        let sound = Sound::new(env, bs)?;
         for seed in first..first + IMAGES / 2 {
-            let file = raw()?;
-            file.write_all_at(&image, 0).ctx("restore the image")?;
-            file.sync_all().ctx("restore the image")?;
-            drop(file);
-            let mut tool = Command::new(env.tool("calf-damage"));
-            tool.args(["--seed", &seed.to_string()]).arg(&disk.path);
-            let (status, text) = cfs::command(&mut tool)?;
-            ensure!(status == 0, "calf-damage exits with {status}:\n{text}");
+            let text = sound.damage(env, &["--seed", &seed.to_string()])?;
             ktap::note(&format!(
                 "block size {bs}, seed {seed}: {}",
                 text.replace('\n', "; ")
             ));
-            f(&disk, seed)?;
+            f(&sound.disk, seed)?;
         }
     }
     Ok(())
@@ -152,36 +202,66 @@ fn repaired(env: &Env) -> Result {
     })
 }
 
+/// Uses a damaged filesystem as well as it can be used: it may be refused, or answer with an error.
+fn use_it(env: &Env, disk: &Loop, seed: u64, done: &str) -> Result {
+    let mut m = match Mounted::new(&disk.path, &env.mnt, "") {
+        Ok(m) => m,
+        Err(e) if is_refusal(&e) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let mut errors = Vec::new();
+    read_all(&m.mnt, 0, &mut errors);
+    let f = open(&m.path("written into the damage"));
+    let written = f.and_then(|f| {
+        write_pattern(&f, seed, 0, 300_000)?;
+        f.sync_all().ctx("fsync")
+    });
+    errors.extend(written.err());
+    errors.extend(
+        fs::remove_dir_all(m.path("dir3"))
+            .ctx("remove a tree")
+            .err(),
+    );
+    for e in &errors {
+        // A name may lead to nothing, and a directory may not be one.
+        let gone = [Errno::NOENT, Errno::NOTDIR, Errno::NOTEMPTY, Errno::ISDIR];
+        let gone = e
+            .errno
+            .is_some_and(|errno| gone.iter().any(|g| g.raw_os_error() == errno));
+        ensure!(gone || is_refusal(e), "{done}: {e}");
+    }
+    m.umount()
+}
+
 fn unrepaired(env: &Env) -> Result {
     for_each(env, 200, |disk, seed| {
-        let mut m = match Mounted::new(&disk.path, &env.mnt, "") {
-            Ok(m) => m,
-            Err(e) if is_refusal(&e) => return Ok(()),
-            Err(e) => return Err(e),
-        };
-        let mut errors = Vec::new();
-        read_all(&m.mnt, 0, &mut errors);
-        let f = open(&m.path("written into the damage"));
-        let written = f.and_then(|f| {
-            write_pattern(&f, seed, 0, 300_000)?;
-            f.sync_all().ctx("fsync")
-        });
-        errors.extend(written.err());
-        errors.extend(
-            fs::remove_dir_all(m.path("dir3"))
-                .ctx("remove a tree")
-                .err(),
-        );
-        for e in &errors {
-            // A name may lead to nothing, and a directory may not be one.
-            let gone = [Errno::NOENT, Errno::NOTDIR, Errno::NOTEMPTY, Errno::ISDIR];
-            let gone = e
-                .errno
-                .is_some_and(|errno| gone.iter().any(|g| g.raw_os_error() == errno));
-            ensure!(gone || is_refusal(e), "seed {seed}: {e}");
-        }
-        m.umount()
+        use_it(env, disk, seed, &format!("seed {seed}"))
     })
+}
+
+/// Single fields, with checksums put right: a few of them, or all with `CALF_SOAK`.
+fn fields(env: &Env) -> Result {
+    let step = if std::env::var_os("CALF_SOAK").is_some() {
+        1
+    } else {
+        139
+    };
+    for bs in ["1024", "4096"] {
+        let sound = Sound::new(env, bs)?;
+        let list = sound.tool(env, &["--list"])?;
+        let list: Vec<&str> = list.lines().collect();
+        ensure!(list.len() > 3000, "only {} kinds of damage", list.len());
+        for (n, line) in list.iter().enumerate().step_by(step) {
+            sound.damage(env, &["--field", line])?;
+            use_it(env, &sound.disk, n as u64, line).ctx(format!("block size {bs}, {line}"))?;
+        }
+        ktap::note(&format!(
+            "block size {bs}: {} of {} kinds of damage",
+            list.len().div_ceil(step),
+            list.len()
+        ));
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -189,7 +269,7 @@ fn main() -> ExitCode {
     observe::mount_debugfs();
     ktap::run(
         &env,
-        cases![repaired, unrepaired, no_kernel_warning],
+        cases![repaired, unrepaired, fields, no_kernel_warning],
         |_| {},
     )
 }

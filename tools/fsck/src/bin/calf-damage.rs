@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! calf-damage: damages a calf filesystem at random, for tests. It is not installed.
+//! calf-damage: damages a calf filesystem, at random or field by field, for tests. It is not installed.
 
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 
+use calf_core::format::geometry::Geometry;
 use calf_core::format::super_block::{self, SuperBlock};
 use calf_core::random::Random;
 use calf_io::damage::{damage, metadata};
 use calf_io::device::{Device, Storage};
+use calf_io::fields::fields;
+use calf_io::mutate::Mutation;
 use clap::Parser;
 
 /// Damage the metadata of a calf filesystem.
 #[derive(Parser)]
 #[command(name = "calf-damage")]
 struct Args {
+    /// List the damage that can be done to single fields, one a line, and do none
+    #[arg(long, conflicts_with_all = ["count", "field"])]
+    list: bool,
+    /// Do this damage, a line of the list, and put the checksum right
+    #[arg(long, value_name = "LINE", conflicts_with = "count")]
+    field: Option<String>,
     /// The same seed does the same to the same image
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -28,14 +37,47 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
-    let device = Device::open(&args.device, true)?;
+    let device = Device::open(&args.device, !args.list)?;
     let head = device.read(0, super_block::SIZE)?;
     let sb = SuperBlock::parse(&head, device.size()).map_err(|e| e.to_string())?;
-    let places = metadata(&device, &sb.geo)?;
     let mut random = Random::new(args.seed);
+    if args.list || args.field.is_some() {
+        return single(&args, &device, &sb.geo, &mut random);
+    }
+    let places = metadata(&device, &sb.geo)?;
     for _ in 0..args.count.unwrap_or(1 + random.below(5)) {
         let (blocks, kind) = damage(&device, None, &sb.geo, &places, &mut random)?;
         println!("{kind} in blocks {blocks:?}");
     }
     Ok(device.sync()?)
+}
+
+/// Lists what can be done to single fields, or does it to one.
+fn single(
+    args: &Args,
+    device: &Device,
+    geo: &Geometry,
+    random: &mut Random,
+) -> Result<(), Box<dyn std::error::Error>> {
+    for field in fields(device, geo)? {
+        for mutation in Mutation::ALL {
+            let line = format!("{} {mutation}", field.name);
+            if args.list {
+                println!("{line}");
+            } else if args.field.as_ref() == Some(&line) {
+                let changed = mutation.apply(device, geo, &field, random)?;
+                println!(
+                    "{line}: {}",
+                    if changed { "done" } else { "changes nothing" }
+                );
+                return Ok(device.sync()?);
+            }
+        }
+    }
+    match &args.field {
+        Some(line) => {
+            Err(format!("no {line:?} on {}; --list shows all", args.device.display()).into())
+        }
+        None => Ok(()),
+    }
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use calf_core::algo::btree::Tree;
 use calf_core::algo::extent::{self, Extent};
+use calf_core::algo::xattr::{Attrs, Name};
 use calf_core::algo::{dir, refcount, symlink};
 use calf_core::format::geometry::{Geometry, Layout};
 use calf_core::format::inode::{InodeRecord, FLAG_MAY_SHARE, S_IFDIR, S_IFLNK, S_IFREG};
@@ -83,6 +84,19 @@ impl<'a> Builder<'a> {
             editor: Editor::new(storage, geo),
             next: 2,
             inodes: 1,
+        }
+    }
+
+    /// Goes on with an image that was finished.
+    pub fn again(storage: &'a Memory, geo: Geometry) -> Self {
+        let inodes = RawSuperBlock::of(&storage.read(0, 1024).unwrap())
+            .unwrap()
+            .inode_count
+            .get();
+        Self {
+            editor: Editor::new(storage, geo),
+            next: inodes + 1,
+            inodes,
         }
     }
 
@@ -181,6 +195,19 @@ impl<'a> Builder<'a> {
         self.store(&mut rec, &tree, 0);
         self.link(into, name, &rec);
         Ino::new(rec.ino.get())
+    }
+
+    /// Gives an inode an attribute.
+    pub fn set_attr(&mut self, ino: Ino, name: Name<'_>, value: &[u8]) {
+        let mut rec = self.editor.inode(ino).unwrap().unwrap();
+        let mut attrs = Attrs::new(ino, rec.attr);
+        attrs
+            .set(&mut self.editor, &SEED, name, Some(value))
+            .unwrap();
+        rec.attr = *attrs.area();
+        let blocks = rec.nblocks.get().checked_add_signed(attrs.delta());
+        rec.nblocks = blocks.unwrap().into();
+        self.editor.put_inode(&rec).unwrap();
     }
 
     /// A file that shares all blocks with `from`.
