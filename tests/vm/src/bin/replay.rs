@@ -27,7 +27,7 @@ mod tree;
 #[path = "../replay/world.rs"]
 mod world;
 
-use bench::{Sync, SYNCS};
+use bench::{Sync, FIRST, LAST};
 use calf_vmlib::rng::{mix, Rng};
 use calf_vmlib::{cases, ensure, fs as cfs, ktap, observe, Env, Result};
 use disks::{Config, Lab, Recording, CONFIGS};
@@ -61,8 +61,11 @@ impl Sequence {
         }
         let pair = order[(n % pairs) as usize];
         let mut rng = Rng::new(seed ^ mix(n + 1));
-        let mut sync = || SYNCS[rng.below(SYNCS.len() as u64) as usize];
-        let steps = [(pair / OPS.len(), sync()), (pair % OPS.len(), sync())];
+        let mut sync = |of: &[Sync]| of[rng.below(of.len() as u64) as usize];
+        let steps = [
+            (pair / OPS.len(), sync(&FIRST)),
+            (pair % OPS.len(), sync(&LAST)),
+        ];
         Sequence {
             number: n,
             config: ((n + n / pairs) % CONFIGS.len() as u64) as usize,

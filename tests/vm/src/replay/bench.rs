@@ -41,15 +41,32 @@ pub enum Sync {
     Fdatasync,
     /// `syncfs`.
     All,
+    /// `fsync` of another file that has changed: the journal is written, the data are not.
+    Other,
 }
 
-/// All of them.
-pub const SYNCS: [Sync; 5] = [
+/// What may follow the first operation: mostly nothing, so that the second meets what is not on disk yet.
+pub const FIRST: [Sync; 8] = [
+    Sync::None,
+    Sync::None,
     Sync::None,
     Sync::Writeback,
     Sync::Fsync,
     Sync::Fdatasync,
     Sync::All,
+    Sync::Other,
+];
+
+/// What may follow the last one.
+pub const LAST: [Sync; 8] = [
+    Sync::None,
+    Sync::Writeback,
+    Sync::Fsync,
+    Sync::Fdatasync,
+    Sync::All,
+    Sync::Other,
+    Sync::Other,
+    Sync::Other,
 ];
 
 /// Nothing that anybody has written.
@@ -122,6 +139,14 @@ impl<'a> Bench<'a> {
             self.event(Event::Ack(Ack::All));
             return Ok(true);
         }
+        if sync == Sync::Other {
+            self.set_xattr("same", self.pattern(0, 20))?;
+        }
+        let target = if sync == Sync::Other {
+            Some("same")
+        } else {
+            target
+        };
         let Some(path) = target else {
             return Ok(false);
         };
@@ -134,7 +159,7 @@ impl<'a> Bench<'a> {
         };
         match sync {
             Sync::Writeback if regular => sys::sync_range(&f, 0, 0).ctx("sync_file_range")?,
-            Sync::Fsync => f.sync_all().ctx("fsync")?,
+            Sync::Fsync | Sync::Other => f.sync_all().ctx("fsync")?,
             Sync::Fdatasync => f.sync_data().ctx("fdatasync")?,
             _ => return Ok(false),
         }

@@ -53,7 +53,11 @@ pub const CONFIGS: [Config; 4] = [
 
 impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "-b {} {}", self.block, self.opts)
+        write!(f, "{} bytes a block", self.block)?;
+        match self.opts {
+            "" => Ok(()),
+            o => write!(f, ", {o}"),
+        }
     }
 }
 

@@ -139,11 +139,11 @@ impl View {
             let at = found.iter().zip(&v.data).position(|(a, b)| a != b);
             let at = at.unwrap_or(0);
             let (is, want) = (show(found, at), show(&v.data, at));
-            format!("event {}: at {at} {is}, not {want}; ", v.event)
+            format!(" of event {}: at {at} {is}, not {want};", v.event)
         };
         match self.blocks.get(n) {
             Some(all) => all.iter().map(one).collect(),
-            None => format!("{}, not a hole", show(found, 0)),
+            None => format!(" {}, not a hole", show(found, 0)),
         }
     }
 
@@ -181,7 +181,7 @@ impl View {
         }
         for (n, data) in found.data.chunks(bs).enumerate() {
             if !self.matches(n, data, 0, bs) {
-                return Err(format!("{path}: block {n}: {}", self.differences(n, data)));
+                return Err(format!("{path}: block {n}:{}", self.differences(n, data)));
             }
         }
         Ok(())
