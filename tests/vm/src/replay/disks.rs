@@ -205,3 +205,10 @@ impl Lab {
         verdict.map_err(Fail::new)
     }
 }
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Gives the memory back. If it cannot, the next one uses what is there.
+        let _ = command(Command::new("modprobe").args(["-r", "brd"]));
+    }
+}
