@@ -69,6 +69,7 @@ help:
 	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
 	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'
 	@echo '  CPUS=            processors of the VM (2); one is enough for programs of one thread, and costs less'
+	@echo '  CALF_ACCEL=      icount: QEMU with a clock that counts instructions, to measure what code costs (with CPUS=1)'
 	@echo '  CALF_TIME_SCALE= multiply the time limits of VM tests, for a slow or busy machine'
 
 run:

@@ -5,7 +5,8 @@
     scripts/iomap-check.py            write the tables of the source
     scripts/iomap-check.py --check    fail if these are not current
     scripts/iomap-check.py LOG...     write the measured tables as well, from the guest.log of VMs in which the tests
-                                      iomap_check (with kprobes) and iomap_fs (with all filesystems) have run
+                                      iomap_check (with kprobes), iomap_oracle, cost and iomap_fs (with all
+                                      filesystems) have run
 """
 
 import pathlib
@@ -42,8 +43,8 @@ def masks():
 
 
 def measured(logs):
-    """Tables from logs: filesystems, switches, cost."""
-    events, fired, switches, cost, kernel, kernels = {}, {}, [], None, None, {}
+    """Tables from logs: filesystems, switches, oracle, cost."""
+    events, fired, switches, oracle, cost, kernel, kernels = {}, {}, [], [], {}, None, {}
     for log in logs:
         for line in open(log, errors="replace"):
             word = line.strip().lstrip("# ").split()
@@ -59,19 +60,31 @@ def measured(logs):
             elif word[:1] == ["CALF-CHECK"]:
                 kernels["switches"] = kernel
                 switches.append((word[1], " ".join(word[2:])))
-            elif word[:1] == ["CALF-IOMAP-COST"]:
+            elif word[:1] == ["CALF-ORACLE"]:
+                kernels["oracle"] = kernel
+                oracle.append((word[1], " ".join(word[2:])))
+            elif word[:1] == ["CALF-COST"]:
                 kernels["cost"] = kernel
-                cost = " ".join(word[1:])
+                took = dict(w.split("=") for w in word[3:])
+                cost.setdefault(word[1], {})[word[2]] = "%s (%s)" % (took["median"], took["best"])
     tables = {}
     if cost:
-        tables["cost"] = ["Measured on kernel %s: %s." % (kernels["cost"], cost)]
-    if switches:
-        tables["switches"] = ["Kernel %s." % kernels["switches"], "", "| switch | rules that fire |", "|---|---|"]
-        tables["switches"] += ["| `%s` | %s |" % s for s in dict(switches).items()]
+        settings = list(next(iter(cost.values())))
+        tables["cost"] = ["Kernel %s. Thousands of instructions for an operation: the median, and in brackets the least."
+                          % kernels["cost"], "",
+                          "| loop | %s |" % " | ".join(settings), "|---|" + "---|" * len(settings)]
+        tables["cost"] += ["| %s | %s |" % (loop, " | ".join(c[s] for s in settings)) for loop, c in cost.items()]
+    # Some rules need kprobes: a kernel without them tells less than what is there.
+    if events.get("calf", {}).get("kprobe") == "0":
+        switches = []
+    for name, fired_by in (("switches", switches), ("oracle", oracle)):
+        if fired_by:
+            tables[name] = ["Kernel %s." % kernels[name], "", "| switch | rules that fire |", "|---|---|"]
+            tables[name] += ["| `%s` | %s |" % s for s in dict(fired_by).items()]
     # A kernel without most of them tells less than what is there.
     if any(fs not in events for fs in FILESYSTEMS):
         return tables
-    fs_table = ["Kernel %s, fsx 0.3.2 with some of everything else." % kernels["fs"], "",
+    fs_table = ["Kernel %s, fsx 0.3.2 with 2000 operations and some of everything else." % kernels["fs"], "",
                 "| filesystem | mappings seen | ranges written back | rules that fired |", "|---|---|---|---|"]
     for fs in FILESYSTEMS:
         fs_table.append("| %s | %s | %s | %s |" % (

@@ -22,7 +22,7 @@ which of the tests that know nothing of the bug notice it: `fsx` (two seeds of %
 on four filesystems) and `pjdfstest`, each run with the switch on. *Notices* means that the test itself failed; in
 brackets, the contracts that the module saw broken under it, which is more than the test can see. The rules are those of
 [`iomap_check.ko`](../iomap-check.md), which sees only what passes between iomap and a filesystem: *not run* are
-switches that are not expected to show there. Which checks no switch fires: [checks](../checks.md).
+switches that are not expected to show there, and G20 to G23 those of its oracle, in a script of its own. Which checks no switch fires: [checks](../checks.md).
 
 Made by `make mutation` from real runs (%(where)s); do not edit. `none` is the same without any switch.
 
@@ -37,10 +37,13 @@ def switches():
 
 
 def rules():
-    """Switch -> rules that fired with it, from the measured table of docs/iomap-check.md."""
+    """Switch -> rules that fired with it, from the measured tables of docs/iomap-check.md."""
     text = (TOP / "docs/iomap-check.md").read_text()
-    table = re.search(r"<!-- switches -->(.*?)<!-- end -->", text, re.S)[1]
-    return {name: ", ".join(seen.split()) for name, seen in re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.M)}
+    found = {}
+    for table in ("oracle", "switches"):
+        rows = re.search(r"<!-- %s -->(.*?)<!-- end -->" % table, text, re.S)[1]
+        found |= {name: ", ".join(seen.split()) for name, seen in re.findall(r"^\| `(\w+)` \| (.*) \|$", rows, re.M)}
+    return found
 
 
 def row_of(name, cells, seen):

@@ -2,15 +2,16 @@
 
 //! What happens when an event comes: look, judge, report.
 
-use crate::judge::rules::Rule;
+use crate::judge::rules::{Point, Rule};
 use crate::judge::sequence::{unused_reservation, Operation};
 use crate::judge::view::request_flag as req;
 use crate::judge::writeback::is_odd_error;
 use crate::judge::{begin, writeback, Map, Request};
-use crate::kapi::hooks::Hooks;
+use crate::kapi::hooks::{DirectIo, Hooks};
 use crate::kapi::inode::InodeRef;
 use crate::kapi::iter::{IterRef, Writeback};
 use crate::kapi::probe::{Function, Probed};
+use crate::oracle::Oracle;
 use crate::report::{Reports, Subject};
 use crate::table::Table;
 use kernel::prelude::*;
@@ -50,6 +51,9 @@ pub(crate) struct Seen {
 pub(crate) struct Checker {
     #[pin]
     pub(crate) reports: Reports,
+    /// Rules for directed tests.
+    #[pin]
+    pub(crate) oracle: Oracle,
     pub(crate) seen: Seen,
     /// Only this device (`dev_t` as in the kernel); 0: all.
     pub(crate) only: Atomic<u32>,
@@ -76,11 +80,26 @@ fn subject<'a>(inode: InodeRef<'a>, op: &Operation, r: &Request) -> Subject<'a> 
     }
 }
 
+/// An event without request and mapping.
+fn plain(inode: InodeRef<'_>, pos: i64, len: u64) -> Subject<'_> {
+    Subject {
+        inode,
+        ops: 0,
+        caller: 0,
+        pos,
+        len,
+        flags: None,
+        map: Map::default(),
+        src: Map::default(),
+    }
+}
+
 impl Checker {
     /// Nothing seen, nothing filtered. Errors: `ENOMEM`.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             reports <- Reports::new(),
+            oracle <- Oracle::new(),
             seen: Seen {
                 iters: Atomic::new(0),
                 begins: Atomic::new(0),
@@ -103,21 +122,21 @@ impl Checker {
 
     /// Can the rule fire on this kernel?
     pub(crate) fn is_on(&self, rule: Rule) -> bool {
-        rule.point() != crate::judge::rules::Point::Probe || self.probed.load(Relaxed)
+        match rule.point() {
+            Point::Probe => self.probed.load(Relaxed),
+            Point::Oracle => self.oracle.is_on(),
+            _ => true,
+        }
     }
 
     fn hit_plain(&self, rule: Rule, why: &'static str, inode: InodeRef<'_>) {
-        let s = Subject {
-            inode,
-            ops: 0,
-            caller: 0,
-            pos: 0,
-            len: 0,
-            flags: None,
-            map: Map::default(),
-            src: Map::default(),
-        };
-        self.reports.hit(rule, why, &s);
+        self.reports.hit(rule, why, &plain(inode, 0, 0));
+    }
+
+    fn hit_each(&self, hits: &[Option<(Rule, &'static str)>], s: &Subject<'_>) {
+        for (rule, why) in hits.iter().flatten() {
+            self.reports.hit(*rule, why, s);
+        }
     }
 }
 
@@ -182,9 +201,11 @@ impl Hooks for Checker {
         begin::judge(&r, &inode.file(), first, &mut |rule, why| {
             self.reports.hit(rule, why, &s)
         });
-        for (rule, why) in broken.into_iter().flatten() {
-            self.reports.hit(rule, why, &s);
-        }
+        let told = self
+            .oracle
+            .tell(|o, hear| o.mapping(&r, &Oracle::subject(&inode), hear));
+        self.hit_each(&broken, &s);
+        self.hit_each(&told, &s);
     }
 
     fn writeback(&self, wb: Writeback<'_>) {
@@ -205,10 +226,19 @@ impl Hooks for Checker {
         writeback::judge(&wb.map, wb.pos, &wb.inode.file(), &mut |rule, why| {
             self.reports.hit(rule, why, &s)
         });
+        let told = self.oracle.tell(|o, hear| {
+            let of = Oracle::subject(&wb.inode);
+            o.writeback(&wb.map, wb.pos, wb.len, &of, hear)
+        });
+        self.hit_each(&told, &s);
     }
 
     fn writeback_failed(&self, inode: InodeRef<'_>, errno: i32) {
-        if is_odd_error(errno) && self.wanted(&inode) {
+        if !self.wanted(&inode) {
+            return;
+        }
+        self.oracle.tell(|o, _| o.writeback_failed(inode.id()));
+        if is_odd_error(errno) {
             self.hit_plain(
                 Rule::G28,
                 "writeback lost data for no reason of the device",
@@ -217,10 +247,27 @@ impl Hooks for Checker {
         }
     }
 
-    fn dio_begin(&self, inode: InodeRef<'_>, dsync: bool) {
-        if self.wanted(&inode) {
-            self.tasks.with(me(), |t| t.dio = (inode.key(), dsync));
+    fn dio_begin(&self, dio: DirectIo<'_>) {
+        let inode = dio.inode;
+        if !self.wanted(&inode) {
+            return;
         }
+        self.tasks.with(me(), |t| t.dio = (inode.key(), dio.dsync));
+        if !dio.writes {
+            return;
+        }
+        let told = self
+            .oracle
+            .tell(|o, hear| o.direct_begins(dio.direct, &Oracle::subject(&inode), hear));
+        self.hit_each(&told, &plain(inode, dio.direct.pos, dio.direct.asked));
+    }
+
+    fn dio_end(&self, iocb: usize, ret: i64) {
+        self.oracle.tell(|o, _| o.direct_ends(iocb, ret));
+    }
+
+    fn writeback_ended(&self, inode: InodeRef<'_>) {
+        self.oracle.tell(|o, _| o.writeback_ended(inode.id()));
     }
 }
 

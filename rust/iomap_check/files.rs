@@ -22,6 +22,7 @@ pub(crate) fn make(state: State) -> impl PinInit<Scope<State>> {
         dir.read_callback_file(c"masks", state, &masks);
         dir.read_callback_file(c"events", state, &events);
         dir.read_write_callback_file(c"device", state, &device, &set_device);
+        dir.read_write_callback_file(c"oracle", state, &oracle, &set_oracle);
         dir.read_write_callback_file(c"reset", state, &nothing, &reset);
     })
 }
@@ -44,7 +45,13 @@ fn rules(state: &State, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if !state.probed.load(Relaxed) {
         writeln!(
             f,
-            "# off: the kernel has no CONFIG_KPROBES, or a function cannot be probed"
+            "# kprobe off: the kernel has no CONFIG_KPROBES, or a function cannot be probed"
+        )?;
+    }
+    if !state.oracle.is_on() {
+        writeln!(
+            f,
+            "# oracle off: for directed tests; write on to the file oracle"
         )?;
     }
     Ok(())
@@ -75,12 +82,34 @@ fn device(state: &State, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// A short word that was written.
+fn word<'a>(buf: &'a mut [u8; 32], input: &mut UserSliceReader) -> Result<&'a str> {
+    let len = input.read_slice_partial(buf, 0)?;
+    let text = core::str::from_utf8(buf.get(..len).ok_or(EINVAL)?).map_err(|_| EINVAL)?;
+    Ok(text.trim())
+}
+
+fn oracle(state: &State, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match state.oracle.is_on() {
+        true => writeln!(f, "on {}", state.oracle.known()),
+        false => writeln!(f, "off"),
+    }
+}
+
+/// `on`, `off`, or `forget`.
+fn set_oracle(state: &State, input: &mut UserSliceReader) -> Result {
+    match word(&mut [0; 32], input)? {
+        "on" => state.oracle.set(true),
+        "off" => state.oracle.set(false),
+        "forget" => state.oracle.forget(),
+        _ => return Err(EINVAL),
+    }
+    Ok(())
+}
+
 /// `MAJOR:MINOR`, or `all`.
 fn set_device(state: &State, input: &mut UserSliceReader) -> Result {
-    let mut buf = [0u8; 32];
-    let len = input.read_slice_partial(&mut buf, 0)?;
-    let text = core::str::from_utf8(buf.get(..len).ok_or(EINVAL)?).map_err(|_| EINVAL)?;
-    let dev = match text.trim() {
+    let dev = match word(&mut [0; 32], input)? {
         "all" => 0,
         text => {
             let (major, minor) = text.split_once(':').ok_or(EINVAL)?;

@@ -7,6 +7,8 @@
 
 pub mod begin;
 pub mod known;
+pub mod oracle;
+pub mod ranges;
 pub mod rules;
 pub mod sequence;
 pub mod view;
@@ -14,6 +16,8 @@ pub mod writeback;
 
 #[cfg(test)]
 extern crate std;
+#[cfg(test)]
+mod oracle_tests;
 #[cfg(test)]
 mod tests;
 

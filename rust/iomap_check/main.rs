@@ -26,6 +26,8 @@ mod files;
 mod judge;
 mod kapi;
 #[deny(unsafe_code)]
+mod oracle;
+#[deny(unsafe_code)]
 mod report;
 #[deny(unsafe_code)]
 mod table;

@@ -8,10 +8,9 @@ use crate::judge::{known, Map};
 use crate::kapi::inode::InodeRef;
 use crate::kapi::symbol::{Event, Symbol};
 use core::fmt;
-use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::sync::SpinLock;
+use kernel::sync::{new_spinlock_irq, SpinLockIrq};
 
 /// Reports kept.
 const KEPT: usize = 64;
@@ -94,10 +93,9 @@ struct Count {
 #[pin_data]
 pub(crate) struct Reports {
     counts: [Count; Rule::COUNT],
-    /// Counted, but not kept.
-    lost: Atomic<u64>,
+    // Violations are found in interrupts, too.
     #[pin]
-    ring: SpinLock<Ring>,
+    ring: SpinLockIrq<Ring>,
 }
 
 impl Reports {
@@ -108,8 +106,7 @@ impl Reports {
                 hits: Atomic::new(0),
                 masked: Atomic::new(0),
             }),
-            lost: Atomic::new(0),
-            ring <- new_spinlock!(Ring {
+            ring <- new_spinlock_irq!(Ring {
                 reports: KVec::with_capacity(KEPT, GFP_KERNEL)?,
                 total: 0,
             }),
@@ -160,23 +157,18 @@ impl Reports {
             why,
         }
         .fire();
-        // An interrupt may come while the lock is held, so nobody waits for it here.
-        let number = self.ring.try_lock().map(|mut ring| {
+        {
+            let mut ring = self.ring.lock();
+            let at = (ring.total % KEPT as u64) as usize;
             ring.total += 1;
             report.number = ring.total;
-            let at = ((ring.total - 1) % KEPT as u64) as usize;
             match ring.reports.get_mut(at) {
                 Some(old) => *old = report,
                 // Within the capacity, so nothing is allocated and nothing can fail.
                 None => drop(ring.reports.push(report, GFP_ATOMIC)),
             }
-            ring.total
-        });
-        if number.is_none() {
-            self.lost.fetch_add(1, Relaxed);
         }
         if earlier == 0 {
-            report.number = number.unwrap_or(0);
             kernel::pr_warn!("{}\n", core::format_args!("{report}"));
         }
     }
@@ -187,7 +179,6 @@ impl Reports {
             c.hits.store(0, Relaxed);
             c.masked.store(0, Relaxed);
         }
-        self.lost.store(0, Relaxed);
         let mut ring = self.ring.lock();
         ring.reports.truncate(0);
         ring.total = 0;
@@ -204,10 +195,7 @@ impl Reports {
                 writeln!(f, "{report}")?;
             }
         }
-        match self.lost.load(Relaxed) {
-            0 => Ok(()),
-            lost => writeln!(f, "# {lost} more were counted and not kept"),
-        }
+        Ok(())
     }
 
     /// Violations of `rule`: reported, masked.

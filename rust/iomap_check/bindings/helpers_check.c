@@ -31,6 +31,13 @@ bool check_iocb_is_dsync(const struct kiocb *iocb)
 	return iocb->ki_flags & IOCB_DSYNC;
 }
 
+void check_iov_look(const struct iov_iter *iter, struct check_iov *out)
+{
+	out->left = iov_iter_count(iter);
+	out->writes = iov_iter_rw(iter) == WRITE;
+	out->used = iter->iov_offset != 0;
+}
+
 struct inode *check_file_inode(const struct file *file)
 {
 	/* Not file_inode(): the inode of a device file is not that of the device. */
@@ -61,6 +68,13 @@ bool check_invalidate_held(struct inode *inode)
 bool check_inode_lock_held(struct inode *inode)
 {
 	return rwsem_is_locked(&inode->i_rwsem);
+}
+
+bool check_inode_is_quiet(const struct inode *inode)
+{
+	const struct address_space *mapping = inode->i_mapping;
+
+	return !mapping_tagged(mapping, PAGECACHE_TAG_WRITEBACK) && !atomic_read(&inode->i_dio_count);
 }
 
 void check_tracepoint_synchronize(void)
@@ -105,7 +119,8 @@ struct check_probe {
 	void *data;
 };
 
-#if defined(CONFIG_KPROBES) && defined(CONFIG_KRETPROBES)
+/* Handlers of kprobes may not sleep, and with PREEMPT_RT the locks of their listener do. */
+#if defined(CONFIG_KPROBES) && defined(CONFIG_KRETPROBES) && !defined(CONFIG_PREEMPT_RT)
 static int probe_enter(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct check_probe *probe = container_of(kp, struct check_probe, kp);

@@ -5,8 +5,17 @@
 
 #include <linux/fs.h>
 #include <linux/iomap.h>
+#include <linux/uio.h>
 
 bool check_iocb_is_dsync(const struct kiocb *iocb);
+
+/* What is told of an iterator over memory. */
+struct check_iov {
+	u64 left;
+	bool writes;
+	bool used; /* stands inside of a segment */
+};
+void check_iov_look(const struct iov_iter *iter, struct check_iov *out);
 
 loff_t check_i_size_read(const struct inode *inode);
 u64 check_bdev_nr_bytes(struct block_device *bdev);
@@ -16,6 +25,7 @@ struct inode *check_vmf_inode(const struct vm_fault *vmf);
 bool check_invalidate_held_write(const struct inode *inode);
 bool check_invalidate_held(struct inode *inode);
 bool check_inode_lock_held(struct inode *inode);
+bool check_inode_is_quiet(const struct inode *inode);
 void check_tracepoint_synchronize(void);
 /* Name of the symbol at @address; @buf has at least CHECK_SYMBOL_LEN bytes. Returns its length. */
 int check_symbol(char *buf, unsigned long address);

@@ -149,7 +149,10 @@ fn direct_write(r: &Request, file: &File, first: bool, hit: &mut impl FnMut(Rule
         }
     }
     if r.has(req::ATOMIC) && r.map.has(map_flag::ATOMIC_BIO) {
-        let at = r.map.addr.wrapping_add((r.pos - r.map.offset) as u64);
+        let at = r
+            .map
+            .addr
+            .wrapping_add(r.pos.wrapping_sub(r.map.offset) as u64);
         if !spans || r.len == 0 || at % r.len != 0 {
             hit(Rule::G12, "an atomic write is not one aligned extent");
         }

@@ -47,8 +47,12 @@ known! {
     "gfs2": G11, "raises i_size before it zeroes what is new";
     "gfs2": G17b, "its glock stands for invalidate_lock";
     "gfs2": G26, "a write that must not wait may take several mappings";
+    "btrfs": G21 G22, "buffered writes do not go through iomap, so nobody tells of them";
     "btrfs": G13, "logs the inode itself after a synchronous write";
+    "ext4": G21, "buffered writes do not go through iomap, so nobody tells of them";
     "ext4": G26, "a write that must not wait may take several mappings";
+    "ext2": G21, "buffered writes do not go through iomap, so nobody tells of them";
+    "f2fs": G21, "buffered writes do not go through iomap, so nobody tells of them";
     "f2fs": G3, "a preallocated block is shown to a read as unwritten, without an address";
     "fuse": G3 G4, "has no block device: the server knows where data is";
     "fuse": G5, "mappings are as long as the request";

@@ -35,6 +35,8 @@ pub enum Point {
     Error,
     /// kprobes.
     Probe,
+    /// What was remembered of earlier events; only while the oracle is on, for directed tests.
+    Oracle,
 }
 
 impl fmt::Display for Point {
@@ -45,6 +47,7 @@ impl fmt::Display for Point {
             Self::Writeback => "writeback",
             Self::Error => "wberror",
             Self::Probe => "kprobe",
+            Self::Oracle => "oracle",
         })
     }
 }
@@ -148,6 +151,14 @@ rules! {
         "An operation advances; not a thousand mappings for one position.";
     G19 = Warn, Iter, "C-MAP-INIT",
         "Nobody changes a mapping while it is in use, apart from the core's own flags.";
+    G20 = Warn, Oracle, "C-DIO-PARTIAL C-DIO-ENDIO-ORDER",
+        "What a direct write has written has blocks with data afterwards, and before the file grows over it.";
+    G21 = Warn, Oracle, "C-IOEND-COW C-IOEND-UNWRITTEN",
+        "What was written back to staged or unwritten blocks is found there afterwards; a hole stays one until it sees I/O.";
+    G22 = Warn, Oracle, "C-DIO-COW-RELOOKUP C-WB-REVALIDATE C-ZERO-FLAGS",
+        "No write in place goes to a block that another file, or another place of the file, was seen to have.";
+    G23 = Warn, Oracle, "C-DIO-DONE-BEFORE",
+        "A direct write that is resumed tells how much was done before, and goes on there.";
     G26 = Warn, Begin, "C-DIO-NOWAIT",
         "A direct write that must not wait gets one mapping for all of it.";
     G28 = Warn, Error, "C-WB-RELOOKUP C-WB-ERROR-BLAST",

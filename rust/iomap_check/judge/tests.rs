@@ -474,6 +474,52 @@ fn g28_errors_of_writeback() {
     assert!(!writeback::is_odd_error(28), "ENOSPC");
 }
 
+/// A checker that a broken filesystem can stop is no use: the kernel may check for overflows.
+#[test]
+fn broken_numbers_do_no_harm() {
+    let odd = [i64::MIN, -1, 0, 0x1234, i64::MAX];
+    let flags = [
+        0,
+        req::WRITE,
+        req::WRITE | req::UNSHARE,
+        req::ZERO,
+        req::REPORT,
+        req::WRITE | req::DIRECT | req::ATOMIC | req::OVERWRITE_ONLY | req::NOWAIT,
+    ];
+    for pos in odd {
+        for offset in odd {
+            for (length, addr) in [
+                (0, 0),
+                (1, NULL_ADDR),
+                (1 << 63, 1),
+                (u64::MAX, NULL_ADDR - 1),
+            ] {
+                for ty in 0..6 {
+                    let map = Map {
+                        ty,
+                        flags: mf::NEW | mf::SHARED | mf::ATOMIC_BIO,
+                        ..mapped(addr, offset, length)
+                    };
+                    for flags in flags {
+                        let r = Request {
+                            src: map,
+                            start: offset,
+                            ..ask(flags, pos, length, map)
+                        };
+                        begin(&r);
+                        unused_reservation(&r, &FILE);
+                        let mut op = Operation::default();
+                        op.enter(&r, 0, 0, &mut |_, _| {});
+                        op.begun(&r, &mut |_, _| {});
+                        op.enter(&r, 0, 0, &mut |_, _| {});
+                    }
+                    at_writeback(map, pos);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_tables_are_sound() {
     for k in known::KNOWN {

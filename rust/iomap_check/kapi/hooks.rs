@@ -10,14 +10,28 @@
 use super::inode::InodeRef;
 use super::iter::{IterRef, Writeback};
 use crate::bindings;
+use crate::judge::oracle::Direct;
 use core::ffi::CStr;
 use kernel::error::to_result;
-use kernel::ffi::{c_uint, c_ulong, c_void};
+use kernel::ffi::{c_int, c_uint, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::task::Task;
 
-/// Who listens. Handlers run with preemption off: they must not sleep, nor take a lock that a
-/// filesystem may hold.
+/// A direct I/O that begins.
+pub(crate) struct DirectIo<'a> {
+    /// The file.
+    pub(crate) inode: InodeRef<'a>,
+    /// Synchronous (`IOCB_DSYNC`).
+    pub(crate) dsync: bool,
+    /// It writes.
+    pub(crate) writes: bool,
+    /// What the rules for directed tests want to know.
+    pub(crate) direct: Direct,
+}
+
+/// Who listens. Handlers must not sleep, nor take a lock that a filesystem may hold; they run in the
+/// task that the event is about, unless the event says otherwise.
 pub(crate) trait Hooks: Send + Sync + 'static {
     /// `iomap_iter`: an operation comes for a mapping, by the `iomap_ops` at address `ops`, called
     /// from `caller`.
@@ -29,8 +43,14 @@ pub(crate) trait Hooks: Send + Sync + 'static {
     /// `filemap_set_wb_err`: writeback of a file ended with this error (positive). May come in an
     /// interrupt.
     fn writeback_failed(&self, inode: InodeRef<'_>, errno: i32);
-    /// `iomap_dio_rw_begin`: direct I/O begins, synchronous or not (`IOCB_DSYNC`).
-    fn dio_begin(&self, inode: InodeRef<'_>, dsync: bool);
+    /// `iomap_dio_rw_begin`: direct I/O begins.
+    fn dio_begin(&self, dio: DirectIo<'_>);
+    /// `iomap_dio_complete`: that of the request at address `iocb` ends with `ret`. May come in
+    /// another task or in an interrupt.
+    fn dio_end(&self, iocb: usize, ret: i64);
+    /// `sb_clear_inode_writeback`: no writeback of the file is under way any more. May come in an
+    /// interrupt, and comes under locks of the page cache.
+    fn writeback_ended(&self, inode: InodeRef<'_>);
 }
 
 /// # Safety
@@ -90,9 +110,9 @@ unsafe extern "C" fn on_add_to_ioend<T: Hooks>(
 unsafe extern "C" fn on_dio_begin<T: Hooks>(
     data: *mut c_void,
     iocb: *mut bindings::kiocb,
-    _iter: *mut bindings::iov_iter,
-    _flags: c_uint,
-    _done_before: usize,
+    iter: *mut bindings::iov_iter,
+    flags: c_uint,
+    done_before: usize,
 ) {
     // SAFETY: By the safety requirements of this function.
     let hooks = unsafe { &*data.cast::<T>() };
@@ -103,8 +123,54 @@ unsafe extern "C" fn on_dio_begin<T: Hooks>(
     // SAFETY: The file of a request is open.
     let inode = unsafe { bindings::check_file_inode(file) };
     // SAFETY: The inode of an open file is in use.
+    let Some(inode) = (unsafe { InodeRef::from_raw(inode) }) else {
+        return;
+    };
+    // SAFETY: The tracepoint gives a valid request.
+    let pos = unsafe { (*iocb).ki_pos };
+    let mut memory = bindings::check_iov::default();
+    // SAFETY: The tracepoint gives a valid iterator.
+    unsafe { bindings::check_iov_look(iter, &mut memory) };
+    hooks.dio_begin(DirectIo {
+        inode,
+        dsync,
+        writes: memory.writes,
+        direct: Direct {
+            task: Task::current_raw() as usize,
+            iocb: iocb as usize,
+            iter: iter as usize,
+            pos,
+            asked: memory.left,
+            before: done_before as u64,
+            partial: flags & bindings::IOMAP_DIO_PARTIAL != 0,
+            used: memory.used,
+        },
+    });
+}
+
+/// # Safety
+///
+/// As [`on_iter`], for `iomap_dio_complete`.
+unsafe extern "C" fn on_dio_complete<T: Hooks>(
+    data: *mut c_void,
+    iocb: *mut bindings::kiocb,
+    _error: c_int,
+    ret: isize,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let hooks = unsafe { &*data.cast::<T>() };
+    hooks.dio_end(iocb as usize, ret as i64);
+}
+
+/// # Safety
+///
+/// As [`on_iter`], for `sb_clear_inode_writeback`.
+unsafe extern "C" fn on_writeback_ended<T: Hooks>(data: *mut c_void, inode: *mut bindings::inode) {
+    // SAFETY: By the safety requirements of this function.
+    let hooks = unsafe { &*data.cast::<T>() };
+    // SAFETY: The tracepoint gives the inode of a mapping in use.
     if let Some(inode) = unsafe { InodeRef::from_raw(inode) } {
-        hooks.dio_begin(inode, dsync);
+        hooks.writeback_ended(inode);
     }
 }
 
@@ -130,6 +196,9 @@ unsafe extern "C" fn on_wb_err<T: Hooks>(
     }
 }
 
+/// How many tracepoints.
+const POINTS: usize = 7;
+
 /// What is attached to one tracepoint.
 struct Attachment {
     name: &'static CStr,
@@ -139,7 +208,7 @@ struct Attachment {
 
 /// The handlers of a listener, attached until this is dropped.
 pub(crate) struct Attached<T: Hooks> {
-    points: [Attachment; 5],
+    points: [Attachment; POINTS],
     hooks: Arc<T>,
 }
 
@@ -151,10 +220,10 @@ unsafe impl<T: Hooks> Sync for Attached<T> {}
 
 /// # Safety
 ///
-/// For `for_each_kernel_tracepoint` only: `found` is a `[Attachment; 5]`.
+/// For `for_each_kernel_tracepoint` only: `found` is a `[Attachment; POINTS]`.
 unsafe extern "C" fn look(tp: *mut bindings::tracepoint, found: *mut c_void) {
     // SAFETY: By the safety requirements of this function.
-    let points = unsafe { &mut *found.cast::<[Attachment; 5]>() };
+    let points = unsafe { &mut *found.cast::<[Attachment; POINTS]>() };
     // SAFETY: The kernel gives valid tracepoints.
     let name = unsafe { (*tp).name };
     // SAFETY: Names of tracepoints are strings.
@@ -180,6 +249,11 @@ impl<T: Hooks> Attached<T> {
                 point(c"iomap_add_to_ioend", on_add_to_ioend::<T> as *mut c_void),
                 point(c"iomap_dio_rw_begin", on_dio_begin::<T> as *mut c_void),
                 point(c"filemap_set_wb_err", on_wb_err::<T> as *mut c_void),
+                point(c"iomap_dio_complete", on_dio_complete::<T> as *mut c_void),
+                point(
+                    c"sb_clear_inode_writeback",
+                    on_writeback_ended::<T> as *mut c_void,
+                ),
             ],
             hooks,
         };

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use crate::bindings;
+use crate::judge::ranges::FileId;
 use crate::judge::File;
 use core::ffi::CStr;
 use core::marker::PhantomData;
@@ -63,6 +64,20 @@ impl<'a> InodeRef<'a> {
         let name = unsafe { (*fs).name };
         // SAFETY: The name of a filesystem type is a string that lives as long as the type.
         unsafe { CStr::from_char_ptr(name) }
+    }
+
+    /// The file, whatever becomes of the inode.
+    pub(crate) fn id(&self) -> FileId {
+        FileId {
+            dev: self.dev(),
+            ino: self.ino(),
+        }
+    }
+
+    /// Neither writeback nor direct I/O is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        // SAFETY: The inode is valid by the type invariant.
+        unsafe { bindings::check_inode_is_quiet(self.as_ptr()) }
     }
 
     /// Size and block size.

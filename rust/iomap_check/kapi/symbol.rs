@@ -50,6 +50,8 @@ impl Symbol {
         }
         let len = name(all.as_mut_ptr().cast());
         let name = all.get(..usize::try_from(len).unwrap_or(0)).unwrap_or(&[]);
+        // Where there is no symbol stands the address, which the log is not to tell everybody.
+        let name = if name.starts_with(b"0x") { &[] } else { name };
         // Rust's names are long: what is cut is the middle, the module's name stays.
         let module = name.iter().rposition(|b| *b == b' ').unwrap_or(name.len());
         let (name, module) = name.split_at(module);
