@@ -148,9 +148,7 @@ impl Lab {
         let c = &CONFIGS[config];
         let (start, world) = &self.starts[config];
         write_disk(&self.disk, &start.bytes)?;
-        let sectors = (start.bytes.len() / 512) as u64;
-        let args = format!("{} {}", self.disk.display(), self.log.display());
-        let mut dm = Dm::new("calf-replay", sectors, "log-writes", &args)?;
+        let dm = self.logged(&self.disk, start)?;
         let mut m = Mounted::new(&dm.path, &self.env.mnt, c.opts)?;
         let mut bench = Bench::new(
             &self.env.mnt,
@@ -168,6 +166,24 @@ impl Lab {
         m.umount()?;
         bench.unmounted();
         dm.message("mark ack")?;
+        let log = self.read_log(dm)?;
+        Ok(Recording {
+            config,
+            start: start.clone(),
+            log,
+            history: bench.history,
+        })
+    }
+
+    /// A device that records what `disk` is told.
+    fn logged(&self, disk: &Path, image: &Image) -> Result<Dm> {
+        let sectors = (image.bytes.len() / 512) as u64;
+        let args = format!("{} {}", disk.display(), self.log.display());
+        Dm::new("calf-replay", sectors, "log-writes", &args)
+    }
+
+    /// Ends the recording.
+    fn read_log(&self, mut dm: Dm) -> Result<Vec<Entry>> {
         dm.remove()?;
         let f = open_with(&self.log, O_DIRECT)?;
         let read = |at, len: usize| -> Result<Vec<u8>> {
@@ -180,12 +196,15 @@ impl Lab {
         let end = log.pop();
         let whole = end == Some(Entry::Mark("dm-log-writes-end".into()));
         ensure!(whole, "the log does not end: {end:?}");
-        Ok(Recording {
-            config,
-            start: start.clone(),
-            log,
-            history: bench.history,
-        })
+        Ok(log)
+    }
+
+    /// Mounts a state, unmounts it, and says what the disk was told.
+    pub fn recover(&self, rec: &Recording, image: &Image) -> Result<Vec<Entry>> {
+        write_disk(&self.scratch, &image.bytes)?;
+        let dm = self.logged(&self.scratch, image)?;
+        Mounted::new(&dm.path, &self.env.mnt, CONFIGS[rec.config].opts)?.umount()?;
+        self.read_log(dm)
     }
 
     /// Mounts a state and looks at it.
