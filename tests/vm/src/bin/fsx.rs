@@ -15,10 +15,12 @@ use calf_vmlib::{ensure, ktap, observe, Env, Result};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Buffered, any alignment.
+/// Buffered, any alignment. At least one byte: fsx 0.3.2 may ask posix_fallocate for none, which is refused with
+/// `EINVAL`, as it must be.
 const BYTES: &str = "\
 flen = 262144
 [opsize]
+min = 1
 max = 65536
 [weights]
 close_open = 1
