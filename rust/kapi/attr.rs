@@ -65,6 +65,13 @@ impl<'a> Attr<'a> {
         unsafe { self.0.as_ref() }.ia_valid & bindings::ATTR_MODE != 0
     }
 
+    /// Is the size or an owner set?
+    pub fn sets_size_or_owner(&self) -> bool {
+        let those = bindings::ATTR_SIZE | bindings::ATTR_UID | bindings::ATTR_GID;
+        // SAFETY: Valid by the type invariant.
+        unsafe { self.0.as_ref() }.ia_valid & those != 0
+    }
+
     /// Writes all but the size into the inode (`setattr_copy`) and counts `i_version` up.
     pub fn copy_to<T: FileSystem>(&self, idmap: Idmap<'_>, inode: &Inode<T>) {
         // SAFETY: The inode is valid.

@@ -40,11 +40,18 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
             inode.touch(true);
         }
     }
+    let mode = inode.mode();
     attr.copy_to(idmap, inode);
     inode.mark_dirty();
     if attr.sets_mode() {
         // Logs the new mode as well, if there is an ACL.
-        acl::chmod(idmap, &dentry)?;
+        let followed = acl::chmod(idmap, &dentry);
+        if followed.is_err() && !attr.sets_size_or_owner() {
+            // Without its ACL the mode says something else. A new owner or size must not keep the old bits.
+            inode.set_mode(mode);
+            inode.mark_dirty();
+        }
+        followed?;
     }
     if inode.is_sync() {
         // Synchronous mounts and files wait for attributes as for names.

@@ -66,6 +66,35 @@ fn setxattr(d: &Path, name: &str, byte: u8, len: usize) -> Result {
     rustix::fs::lsetxattr(d.join("f"), name, &value, XattrFlags::empty()).ctx("setxattr")
 }
 
+/// Gives a file or folder an access control list with one more user; the owner may do `owner`.
+fn set_acl(path: &Path, name: &str, owner: u16) -> Result {
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in [
+        (0x01u16, owner, u32::MAX),
+        (0x02, 5, 1000),
+        (0x04, 4, u32::MAX),
+        (0x10, 5, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(perm.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    rustix::fs::lsetxattr(path, name, &list, XattrFlags::empty()).ctx("set an ACL")
+}
+
+/// A folder whose new files get a list.
+fn with_default_acl(d: &Path) -> Result {
+    one(d)?;
+    set_acl(d, "system.posix_acl_default", 7)
+}
+
+/// A file with a list.
+fn with_acl(d: &Path) -> Result {
+    one(d)?;
+    set_acl(&d.join("f"), "system.posix_acl_access", 7)
+}
+
 fn open_f(d: &Path) -> Result<Vec<File>> {
     Ok(vec![open(&d.join("f"))?])
 }
@@ -214,6 +243,13 @@ pub const ALL: &[Op] = &[
         |d, _f| rustix::fs::lremovexattr(d.join("f"), "user.large").ctx("removexattr")),
     op!(chmod Whole false, one, none,
         |d, _f| Ok(fs::set_permissions(d.join("f"), Permissions::from_mode(0o600))?)),
+    op!(chmod_acl Whole false, with_acl, none,
+        |d, _f| Ok(fs::set_permissions(d.join("f"), Permissions::from_mode(0o600))?)),
+    op!(set_acl Whole false, one, none, |d, _f| set_acl(&d.join("f"), "system.posix_acl_access", 6)),
+    op!(create_acl Whole false, with_default_acl, none, |d, _f| {
+        File::create_new(d.join("new")).map(drop).ctx("create")
+    }),
+    op!(mkdir_acl Whole false, with_default_acl, none, |d, _f| Ok(fs::create_dir(d.join("new"))?)),
     op!(readdir Whole false, one, none, |d, f| list(d, f)),
     op!(statfs Whole false, one, none, |d, _f| rustix::fs::statvfs(d).map(drop).ctx("statfs")),
     op!(fsync Blocks true, one, open_dirty, |_d, f| f[0].sync_all().ctx("fsync")),

@@ -316,6 +316,8 @@ impl Sweep {
         files.clear();
         self.at_rest()?;
         if lost {
+            // The page cache has it still, as in XFS.
+            cfs::drop_caches()?;
             let now = tree(dir, false)?;
             allowed(op.promise, &trees.base, after, &now).ctx("given up")?;
         } else if again || !told {
