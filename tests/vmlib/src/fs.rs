@@ -4,7 +4,7 @@
 
 use crate::error::{Context, Fail};
 use crate::gate::until;
-use crate::{ensure, ensure_eq, ktap, observe, Env, Result};
+use crate::{ensure, ensure_eq, ktap, observe, sys, Env, Result};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
@@ -319,9 +319,8 @@ pub fn each_way(env: &Env, f: impl Fn(&mut Mounted, bool) -> Result) -> Result {
 /// Returns once a change gets a later time stamp than any change made before: the kernel takes time stamps
 /// from a clock that moves with the timer tick.
 pub fn next_stamp() {
-    use rustix::time::{clock_gettime, ClockId};
-    let begin = clock_gettime(ClockId::RealtimeCoarse);
-    while clock_gettime(ClockId::RealtimeCoarse) == begin {
+    let begin = sys::coarse_time();
+    while sys::coarse_time() == begin {
         std::thread::yield_now();
     }
 }
