@@ -43,7 +43,7 @@ fn populate(m: &Mounted) -> Result {
     setxattr(m.path("dir1"), "user.short", b"value", any)?;
     for i in 0..60 {
         setxattr(
-            &copy_path(m),
+            copy_path(m),
             format!("user.n{i}"),
             &vec![i; usize::from(i) * 30],
             any,
@@ -84,6 +84,7 @@ fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
             let path = entry.path();
             files += 1;
             let meta = fs::symlink_metadata(&path).ctx(format!("stat {}", path.display()))?;
+            read_attributes(&path)?;
             if meta.is_dir() && depth < 20 {
                 files += read_all(&path, depth + 1, errors);
             } else if meta.is_symlink() {
