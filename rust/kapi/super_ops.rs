@@ -230,21 +230,29 @@ impl<T: SuperOps> SuperOpsTable<T> {
     }
 }
 
-/// Takes the filesystem's data off the superblock and drops it.
+/// Takes the filesystem's data off the superblock and drops it, and with it the journal; then forgets what the device's
+/// page cache holds. A transaction that was not committed has left its blocks there, changed and not
+/// dirty: if somebody keeps the device open, the next mount would take them for what is on the device.
 ///
 /// # Safety
 ///
 /// `s_fs_info` is null or holds the data that `fill_super` installed, and nobody uses it or will
-/// use it.
+/// use it. `s_bdev` is set.
 pub(super) unsafe fn drop_sb_data<T: FileSystem>(sb: *mut bindings::super_block) {
     // SAFETY: The superblock is valid.
     let data = unsafe { (*sb).s_fs_info }.cast::<T::SbData>();
-    if data.is_null() {
-        return;
+    if !data.is_null() {
+        // SAFETY: The superblock is valid, and nobody looks at the field any more.
+        unsafe { (*sb).s_fs_info = ptr::null_mut() };
+        // SAFETY: The pointer came from `KBox::into_raw` of a pinned box, which stays pinned until it
+        // is dropped here.
+        drop(unsafe { Pin::new_unchecked(KBox::from_raw(data)) });
     }
-    // SAFETY: The superblock is valid, and nobody looks at the field any more.
-    unsafe { (*sb).s_fs_info = ptr::null_mut() };
-    // SAFETY: The pointer came from `KBox::into_raw` of a pinned box, which stays pinned until it
-    // is dropped here.
-    drop(unsafe { Pin::new_unchecked(KBox::from_raw(data)) });
+    // SAFETY: The superblock is valid.
+    let bdev = unsafe { (*sb).s_bdev };
+    // What is dirty stays. An error has been counted by the device; umount has nobody to tell.
+    // SAFETY: The superblock holds its device.
+    let _ = unsafe { bindings::sync_blockdev(bdev) };
+    // SAFETY: As above.
+    unsafe { bindings::invalidate_bdev(bdev) };
 }

@@ -532,6 +532,34 @@ fn errors_remount_ro(env: &Env) -> Result {
     Ok(())
 }
 
+/// What was never committed is gone from memory too, although somebody holds the device open.
+fn shutdown_leaves_nothing_behind(env: &Env) -> Result {
+    let small = Loop::new(&env.dev, SMALL).ctx("loop device")?;
+    for bs in ["1024", "4096"] {
+        cfs::mkfs(env, &small.path, &["-b", bs])?;
+        let mut m = Mounted::new(&small.path, &env.mnt, "")?;
+        m.sync()?;
+        for i in 0..100 {
+            fs::create_dir(m.path(&format!("dir{i}")))?;
+        }
+        go_down(&m, NOLOGFLUSH)?;
+        m.umount()?;
+        let mut cached = Aligned::new(1 << 20);
+        let mut stored = Aligned::new(1 << 20);
+        let (cache, device) = (open(&small.path)?, raw(&small.path, false)?);
+        for at in (0..SMALL).step_by(1 << 20) {
+            cache.read_exact_at(&mut cached, at)?;
+            device.read_exact_at(&mut stored, at)?;
+            ensure!(
+                cached[..] == stored[..],
+                "blocks of {bs}: memory and device differ behind {at}"
+            );
+        }
+        cfs::fsck(env, &small.path)?;
+    }
+    Ok(())
+}
+
 /// Times that a lazytime mount keeps in memory reach the disk with `syncfs`.
 fn lazytime(env: &Env) -> Result {
     with_small(env, &[], "lazytime", |m| {
@@ -610,6 +638,7 @@ fn main() -> ExitCode {
             options,
             errors_shutdown,
             errors_remount_ro,
+            shutdown_leaves_nothing_behind,
             lazytime,
             synchronous,
             no_kernel_warning,
