@@ -3,12 +3,12 @@
 //! Damaged filesystems: after `fsck.calf -y` they mount and work; unrepaired they are refused or
 //! answer with an error, and the kernel stands.
 
-use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
+use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern, xattrs};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
-use rustix::fs::{lgetxattr, llistxattr, mknodat, setxattr, FileType, Mode, XattrFlags, CWD};
+use rustix::fs::{mknodat, setxattr, FileType, Mode, XattrFlags, CWD};
 use rustix::io::Errno;
 use std::fs;
 use std::io::Read;
@@ -58,17 +58,6 @@ fn copy_path(m: &Mounted) -> PathBuf {
     m.path("dir0/copy")
 }
 
-/// Reads all attributes of a file.
-fn read_attributes(path: &Path) -> Result {
-    let mut names = vec![0; 65536];
-    let len = llistxattr(path, &mut names).ctx(format!("listxattr {}", path.display()))?;
-    for name in names[..len].split(|&b| b == 0).filter(|n| !n.is_empty()) {
-        let mut value = vec![0; 65536];
-        lgetxattr(path, name, &mut value).ctx(format!("getxattr {}", path.display()))?;
-    }
-    Ok(())
-}
-
 /// Reads everything there is. Returns the number of files, and the errors.
 fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
     let mut files = 0;
@@ -84,7 +73,7 @@ fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
             let path = entry.path();
             files += 1;
             let meta = fs::symlink_metadata(&path).ctx(format!("stat {}", path.display()))?;
-            read_attributes(&path)?;
+            xattrs(&path)?;
             if meta.is_dir() && depth < 20 {
                 files += read_all(&path, depth + 1, errors);
             } else if meta.is_symlink() {

@@ -2,6 +2,7 @@
 
 //! Extended attributes and POSIX ACLs.
 
+use calf_vmlib::file::xattr_names;
 use calf_vmlib::fs::{drop_caches, next_stamp, with_fs, Mounted};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Fail, Result};
 use rustix::fs::{
@@ -42,11 +43,9 @@ fn check(path: &Path, name: &str, want: &[u8]) -> Result {
 }
 
 fn list(path: &Path) -> Result<BTreeSet<String>> {
-    let mut names = vec![0; 65536];
-    let len = llistxattr(path, &mut names[..]).ctx("listxattr")?;
     let mut set = BTreeSet::new();
-    for name in names[..len].split(|&b| b == 0).filter(|n| !n.is_empty()) {
-        let name = String::from_utf8_lossy(name).into_owned();
+    for name in xattr_names(path)? {
+        let name = String::from_utf8_lossy(&name).into_owned();
         ensure!(set.insert(name.clone()), "{name} is listed twice");
     }
     Ok(set)

@@ -7,6 +7,7 @@ use super::sweep::{complete, disk, is_bad, next};
 use calf_vmlib::fault::{Faults, Kind, Who};
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
+use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::Kmsg;
 use calf_vmlib::sys::vfs::{shutdown, Shutdown};
 use calf_vmlib::{ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
@@ -61,15 +62,21 @@ fn pull_the_plug(dev: &Path, mnt: &Path) -> Result {
     m.umount()
 }
 
+/// A disk with a filesystem that holds something, mounted; what makes it fail; the kernel's log from here on.
+fn filled(env: &Env) -> Result<(NullDisk, Faults, Kmsg, Mounted)> {
+    let disk = disk("flt0", 64)?;
+    let faults = Faults::new("flt0")?;
+    let log = Kmsg::new()?;
+    cfs::mkfs(env, &disk.path, &[])?;
+    let m = Mounted::new(&disk.path, &env.mnt, "")?;
+    fill(&m)?;
+    Ok((disk, faults, log, m))
+}
+
 /// Mounts while the n-th fails, with or without a journal to replay. A short run ends before jbd2's files in
 /// /proc, whose failure makes the kernel warn and taints it.
 pub fn mount(env: &Env, kind: Kind, replay: bool) -> Result {
-    let disk = disk("flt0", 64)?;
-    let mut faults = Faults::new("flt0")?;
-    let mut log = Kmsg::new()?;
-    cfs::mkfs(env, &disk.path, &[])?;
-    let mut m = Mounted::new(&disk.path, &env.mnt, "")?;
-    fill(&m)?;
+    let (disk, mut faults, mut log, mut m) = filled(env)?;
     let want: Tree = tree(&m.mnt, true)?;
     m.umount()?;
     let (mut n, mut fired, mut told) = (1, 0, 0);
@@ -116,12 +123,7 @@ pub fn mount(env: &Env, kind: Kind, replay: bool) -> Result {
 
 /// Unmounts while the n-th fails; `who` does it. Something is dirty, something is unlinked.
 pub fn umount(env: &Env, kind: Kind, who: Who) -> Result {
-    let disk = disk("flt0", 64)?;
-    let mut faults = Faults::new("flt0")?;
-    let mut log = Kmsg::new()?;
-    cfs::mkfs(env, &disk.path, &[])?;
-    let mut m = Mounted::new(&disk.path, &env.mnt, "")?;
-    fill(&m)?;
+    let (disk, mut faults, mut log, mut m) = filled(env)?;
     let (mut n, mut fired, mut told) = (1, 0, 0);
     loop {
         let dirty = open(&m.path("dirty"))?;

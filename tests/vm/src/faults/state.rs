@@ -2,10 +2,9 @@
 
 //! What a folder holds, and whether that may be so after an operation that failed.
 
-use calf_vmlib::file::extents;
+use calf_vmlib::file::{extents, xattrs};
 use calf_vmlib::sys::{FIEMAP_SHARED, FIEMAP_UNWRITTEN};
 use calf_vmlib::{ensure, ensure_eq, Context, Result};
-use rustix::fs::{lgetxattr, llistxattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -87,18 +86,6 @@ fn walk(path: &Path, name: &str, maps: bool, all: &mut Tree) -> Result {
     };
     all.insert(name.into(), node);
     Ok(())
-}
-
-fn xattrs(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut names = vec![0; 4096];
-    let len = llistxattr(path, &mut names[..]).ctx("listxattr")?;
-    let mut all = BTreeMap::new();
-    for name in names[..len].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        let mut value = vec![0; 65536];
-        let len = lgetxattr(path, name, &mut value[..]).ctx("getxattr")?;
-        all.insert(name.to_vec(), value[..len].to_vec());
-    }
-    Ok(all)
 }
 
 fn blocks(f: &File) -> Result<String> {

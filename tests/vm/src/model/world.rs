@@ -3,7 +3,7 @@
 //! The filesystem beside its model: where things are, how results are compared.
 
 use crate::tree::{Id, Outcome, Spot, Tree, What, ROOT};
-use calf_vmlib::file::compare;
+use calf_vmlib::file::{compare, xattr_names};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::Aligned;
 use calf_vmlib::{ensure, ensure_eq, Context, Fail, Result};
@@ -384,9 +384,8 @@ impl World {
         let node = self.tree.node(id);
         if self.offers.xattr {
             let mut buf = vec![0u8; 65536];
-            let n = rustix::fs::llistxattr(path, &mut buf[..]).ctx("listxattr")?;
-            let names = buf[..n].split(|b| *b == 0).filter(|n| !n.is_empty());
-            let mut names: Vec<String> = names
+            let mut names: Vec<String> = xattr_names(path)?
+                .iter()
                 .map(|n| String::from_utf8_lossy(n).into_owned())
                 .collect();
             names.sort();

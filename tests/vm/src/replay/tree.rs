@@ -3,6 +3,7 @@
 //! Describes a mounted tree.
 
 use crate::world::{Found, Kind, Node, Tree};
+use calf_vmlib::file::xattrs;
 use calf_vmlib::{ensure, Context, Result};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -39,13 +40,8 @@ pub fn describe(root: &Path) -> Result<Tree> {
             node.data = fs::read(&path).ctx(path.display())?;
             ensure!(node.data.len() as u64 == meta.len(), "{name}: short");
         }
-        let mut list = [0u8; 4096];
-        let n = rustix::fs::llistxattr(&path, &mut list[..]).ctx(path.display())?;
-        for x in list[..n].split(|b| *b == 0).filter(|x| !x.is_empty()) {
-            let mut value = vec![0; 65536];
-            let x = String::from_utf8_lossy(x).into_owned();
-            let n = rustix::fs::lgetxattr(&path, x.as_str(), &mut value[..]).ctx(&x)?;
-            value.truncate(n);
+        for (x, value) in xattrs(&path)? {
+            let x = String::from_utf8_lossy(&x).into_owned();
             node.xattrs.insert(x, value);
         }
         let (ino, nlink) = (meta.ino(), meta.nlink());
