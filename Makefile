@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation fstests crash replay damage compare soak shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation fstests crash replay damage compare soak nightly shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -51,6 +51,7 @@ help:
 	@echo '  make fstests FSTESTS=  your built fstests tree on calf, in VMs: GROUP= TESTS= EXCLUDE= SECTION= FSTYP= JOBS= ...'
 	@echo '                        (see docs/fstests.md)'
 	@echo '  make soak             long runs: model test, fsx, a million names and extents; SEEDS= STEPS= OPS= T='
+	@echo '  make nightly          every suite in full, hours; SUITES= only these, FSTESTS= with fstests; writes docs/status.md'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo
@@ -102,6 +103,9 @@ fstests:
 
 soak:
 	+@scripts/soak.sh
+
+nightly:
+	+@scripts/nightly.py
 
 shell:
 	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)

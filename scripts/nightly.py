@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""`make nightly`: every suite in full, one after the other, and docs/status.md, a line for each.
+
+SUITES=a,b   only these (default: all; names in docs/status.md); an unknown name lists them
+RUNNER=      qemu, uml or auto (default: auto: User Mode Linux for long suites where there is no KVM)
+FSTESTS=     a built fstests tree; without it, the suites of fstests are left out
+AGAIN=1      also suites that passed on this commit with this runner already
+
+A line of the page says what was asked for, what the suite's last line said, how long it took, on which commit, and
+when. Lines of suites that are not run stay as they are: each says its own commit. Exit status: 1 if a suite failed.
+Other variables (CPUS=, JOBS=, SEEDS= ...) reach the suites as they reach make.
+"""
+
+import datetime
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PAGE = os.path.join(ROOT, "docs", "status.md")
+
+# Name, make's arguments. What runs in a VM has the word VM; RUNNER= is added to it.
+SUITES = [
+    ("host", "HOST_ONLY=1 test", ""),
+    ("test", "test", "VM"),
+    ("test-lab", "test LAB=1 T=@all", "VM"),
+    ("run", "run", "VM"),
+    ("lab-table", "lab-table", "VM"),
+    ("mutation", "mutation", "VM"),
+    ("compare", "compare", "VM"),
+    ("crash", "crash KILLS=200", "VM"),
+    ("replay", "replay", "VM"),
+    ("faults", "soak T=faults", "VM"),
+    ("damage", "damage", ""),
+    ("damage-vm", "soak T=damage", "VM"),
+    ("fuzz", "fuzz SECONDS=1800", ""),
+    ("fsx", "soak T=fsx PART=10000", "VM"),
+    ("model", "soak T=model", "VM"),
+    ("big", "soak T=bigdir,clone", "VM"),
+    ("debug", "test T=@all VARIANT=debug", "VM"),
+    ("debug-run", "run VARIANT=debug", "VM"),
+    ("debug-replay", "replay SEQUENCES=40 VARIANT=debug", "VM"),
+    ("debug-fstests", "fstests GROUP=clone VARIANT=debug RESULTS=build/fstests/calf-debug", "VM"),
+    ("kasan", "test T=@all VARIANT=kasan", "VM"),
+    ("kasan-run", "run VARIANT=kasan", "VM"),
+    ("kasan-replay", "replay SEQUENCES=40 VARIANT=kasan", "VM"),
+    ("kasan-fstests", "fstests GROUP=clone VARIANT=kasan RESULTS=build/fstests/calf-kasan", "VM"),
+    ("fstests-xfs", "fstests FSTYP=xfs", "VM"),
+    ("fstests-xfs-1k", "fstests FSTYP=xfs SECTION=1k", "VM"),
+    ("fstests", "fstests", "VM"),
+    ("fstests-1k", "fstests SECTION=1k", "VM"),
+    ("fstests-always_cow", "fstests SECTION=always_cow", "VM"),
+    ("fstests-lab", "fstests SECTION=lab", "VM"),
+]
+HEAD = "| suite | `make` | runner | result | it said | duration | commit | date |\n|---|---|---|---|---|---|---|---|\n"
+TEXT = """# Status
+
+Written by `make nightly` (scripts/nightly.py): the newest run of each suite with each runner, with the commit it ran
+on. `test` and `run` are also what continuous integration does, at every change.
+
+Machine: %s.
+
+"""
+
+
+def output(*command):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def has_kvm():
+    """As scripts/lib.sh decides it."""
+    with open("/proc/cpuinfo") as f:
+        return os.access("/dev/kvm", os.W_OK) and re.search(r"^flags.*\b(vmx|svm)\b", f.read(), re.M) is not None
+
+
+def all_vm_tests():
+    """The names in tests/vm/list, as T= takes them."""
+    with open(os.path.join(ROOT, "tests", "vm", "list")) as f:
+        words = [line.split("#")[0].split() for line in f]
+    return ",".join(w[0] for w in words if len(w) >= 2)
+
+
+def rows_of_page():
+    """What the page says now: (suite, runner) -> cells."""
+    rows = {}
+    if os.path.exists(PAGE):
+        with open(PAGE) as f:
+            for line in f:
+                cells = [c.strip() for c in line.strip().strip("|").split(" | ")]
+                if len(cells) == 8 and cells[0] in {s[0] for s in SUITES}:
+                    rows[cells[0], cells[2]] = cells
+    return rows
+
+
+def write_page(rows):
+    order = {s[0]: i for i, s in enumerate(SUITES)}
+    kvm = "with KVM" if has_kvm() else "without KVM (QEMU emulates the processor)"
+    kernel = output("sh", "-c", "RUNNER=uml scripts/kernel.sh --path >/dev/null && cat $(RUNNER=uml scripts/kernel.sh --path)/include/config/kernel.release")
+    machine = "%d processors %s; Linux %s in the VM" % (os.cpu_count() or 1, kvm, kernel.split("-")[0] or "7.3")
+    with open(PAGE + ".tmp", "w") as f:
+        f.write(TEXT % machine + HEAD)
+        for key in sorted(rows, key=lambda k: (order[k[0]], k[1])):
+            f.write("| %s |\n" % " | ".join(rows[key]))
+    os.rename(PAGE + ".tmp", PAGE)
+
+
+def last_line(path):
+    """The last line, without the clock that the scripts put before theirs."""
+    said = ""
+    with open(path, errors="replace") as f:
+        for line in f:
+            line = " ".join(re.sub(r"^\[ *\d+s\]", "", line).split()).replace("|", "/")
+            if line and not line.startswith("make"):
+                said = line
+    return re.sub(re.escape(ROOT) + "/?", "", said)[:120] or "(nothing)"
+
+
+def duration(seconds):
+    return "%d:%02d:%02d" % (seconds // 3600, seconds // 60 % 60, seconds % 60)
+
+
+def run(name, arguments, runner, log):
+    """Runs one suite; the cells of its line."""
+    words = [w.replace("@all", all_vm_tests()) for w in arguments.split()]
+    command = ["make", "--no-print-directory"] + words + (["RUNNER=" + runner] if runner else [])
+    begin = time.monotonic()
+    with open(log, "w") as f:
+        # Each suite has the clock of its own start.
+        drop = ("CALF_T0", "SUITES", "AGAIN", "RUNNER", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
+        environment = {k: v for k, v in os.environ.items() if k not in drop}
+        status = subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment)
+    seconds = int(time.monotonic() - begin)
+    return [name, "`%s`" % arguments.replace("@all", "(all)"), runner or "host", "passed" if status == 0 else "**failed (%d)**" % status,
+            last_line(log), duration(seconds), output("git", "describe", "--always", "--dirty"), str(datetime.date.today())]
+
+
+def main():
+    known = [s[0] for s in SUITES]
+    asked = list(filter(None, re.split("[, ]+", os.environ.get("SUITES", "")))) or known
+    unknown = [a for a in asked if a not in known]
+    if unknown:
+        sys.exit("nightly: no suite %s: there are %s" % (", ".join(unknown), ", ".join(known)))
+    runner = os.environ.get("RUNNER", "auto")
+    if runner == "auto":
+        runner = "qemu" if has_kvm() else "uml"
+    commit = output("git", "describe", "--always", "--dirty")
+    logs = os.path.join(ROOT, "build", "nightly")
+    os.makedirs(logs, exist_ok=True)
+    failed = []
+    for name, arguments, where in SUITES:
+        machine = runner if where else ""
+        done = rows_of_page().get((name, machine or "host"))
+        if name not in asked:
+            continue
+        if "fstests" in arguments.split() and not os.environ.get("FSTESTS"):
+            print("%s: left out: no FSTESTS=" % name, flush=True)
+            continue
+        if done and done[6] == commit and done[3] == "passed" and not os.environ.get("AGAIN"):
+            print("%s: passed on this commit already" % name, flush=True)
+            continue
+        log = os.path.join(logs, "%s-%s.log" % (name, machine or "host"))
+        print("%s ... (%s)" % (name, os.path.relpath(log, ROOT)), flush=True)
+        cells = run(name, arguments, machine, log)
+        # Read again: another run of this script may have added lines.
+        rows = rows_of_page()
+        rows[name, machine or "host"] = cells
+        write_page(rows)
+        print("%s: %s in %s: %s" % (name, cells[3].strip("*"), cells[5], cells[4]), flush=True)
+        if cells[3] != "passed":
+            failed.append(name)
+    if failed:
+        sys.exit("nightly: failed: " + ", ".join(failed))
+
+
+if __name__ == "__main__":
+    main()
