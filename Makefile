@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation fstests crash replay damage compare soak nightly shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation coverage fstests crash replay damage compare soak nightly shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo '                        T=NAME[,NAME] only these VM tests; LAB=1 with the laboratory module, which'
 	@echo '                        watches the contracts'
 	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'
+	@echo '  make coverage         which lines of the module VM tests run (T= LAB=1), a page: build/coverage/index.html'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (1156) to every flush, and torn between;'
 	@echo '                        SEED= TORN= FIRST= STATE= (see tests/README.md)'
@@ -93,6 +94,9 @@ compare:
 
 mutation:
 	+@scripts/mutation.sh
+
+coverage:
+	+@scripts/coverage.sh
 
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \

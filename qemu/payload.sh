@@ -11,12 +11,14 @@ tmp=$out.dir
 rm -rf "$tmp"
 mkdir -p "$tmp/bin" "$tmp/tests" "$tmp/lab"
 install -m 755 "$CALF_ROOT/qemu/init" "$tmp/init"
+# Debug information stays on the host.
+module() { "llvm-strip$LLVM" --strip-debug -o "$2" "$1"; }
 # The checker is the same in all builds.
-checker() { cp "$(dirname "${1#*=}")/iomap_check.ko" "$tmp/iomap_check.ko"; }
+checker() { module "$(dirname "${1#*=}")/iomap_check.ko" "$tmp/iomap_check.ko"; }
 for a in "$@"; do
 	case $a in
-	release=*) cp "${a#*=}" "$tmp/calf.ko" && checker "$a" ;;
-	lab=*) cp "${a#*=}" "$tmp/lab/calf.ko" && checker "$a" ;;
+	release=*) module "${a#*=}" "$tmp/calf.ko" && checker "$a" ;;
+	lab=*) module "${a#*=}" "$tmp/lab/calf.ko" && checker "$a" ;;
 	*) cp -a "$a/bin" "$a/tests" "$tmp/" ;;
 	esac
 done

@@ -29,13 +29,15 @@ prepare_kernel() {
 }
 
 # build_module VARIANT [make arguments]: builds calf.ko; its path is module_path VARIANT.
-module_path() { echo "$BUILD/$KRELEASE-$1/calf.ko"; }
+# CALF_DEBUG=1 gives it debug information, in a folder of its own.
+module_folder() { echo "build/$KRELEASE-$1${CALF_DEBUG:+-debug}"; }
+module_path() { echo "$CALF_ROOT/$(module_folder "$1")/calf.ko"; }
 build_module() {
 	local variant=$1 lab=
 	shift
 	case $variant in lab*) lab=1 ;; esac
 	quietly "$BUILD/log/module-$variant.log" "module ($variant)" \
-		make -C "$CALF_ROOT" modules KDIR="$KDIR" MO="build/$KRELEASE-$variant" CALF_LAB="$lab" -j"$CALF_JOBS" "$@" || exit 2
+		make -C "$CALF_ROOT" modules KDIR="$KDIR" MO="$(module_folder "$variant")" CALF_LAB="$lab" -j"$CALF_JOBS" "$@" || exit 2
 }
 
 # cargo_in FOLDER ARGUMENT...: Debian's cargo, whatever PATH says.
@@ -111,6 +113,7 @@ vm_command() {
 	# shellcheck disable=SC2034
 	VM_MACHINE=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$PAYLOAD")
 	[ "$RUNNER" = qemu ] || VM_MACHINE+=(--uml)
+	[ -z "${CALF_QEMU:-}" ] || VM_MACHINE+=(--program "$CALF_QEMU")
 	[ -z "${CPUS:-}" ] || VM_MACHINE+=(--cpus "$CPUS")
 	# shellcheck disable=SC2034
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
