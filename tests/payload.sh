@@ -20,7 +20,7 @@ for p in "$here"/vm/src/bin/*.rs; do
     name=$(basename "$p" .rs)
     cp "$out/$name" "$dest/tests/$name"
 done
-cp "$out/crash" "$dest/tests/"
+cp "$out/crash" "$out/bench" "$dest/tests/"
 cp "$out/calf-lab" "$dest/bin/"
 # What calf-lab shows, and the test of the tour.
 mkdir -p "$dest/tests/doc"

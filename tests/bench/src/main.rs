@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Measures calf beside XFS, ext4 and btrfs: the same cases, in turn, on the same device. `make bench` runs it, and
+//! `scripts/bench.py` makes tables of what it prints: a line `CALF-BENCH` for each case, filesystem and round.
+//!
+//! Environment: `CALF_BENCH_CASES`, `CALF_BENCH_FS` (comma separated; a case is chosen by a part of its name),
+//! `CALF_BENCH_ROUNDS`, `CALF_BENCH_SIZE` (`full`: the large ones too), `CALF_BENCH_DEVICE` (`null`: a disk in memory
+//! without a queue, else the test disk).
+
+mod cases;
+mod disk;
+mod turn;
+
+use calf_vmlib::nullb::NullDisk;
+use calf_vmlib::{ensure, ktap, Env, Fail, Result};
+use cases::Case;
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use turn::{Kind, Sample, Turn, KINDS};
+
+fn word(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// Says whether `name` contains one of the comma separated words, or there are none.
+fn chosen(words: &str, name: &str) -> bool {
+    words.is_empty() || words.split(',').any(|w| name.contains(w))
+}
+
+/// One case on a fresh filesystem.
+fn one(env: &Env, kind: &'static Kind, case: &Case, arg: u64) -> Result<Sample> {
+    kind.mkfs(env)?;
+    let mut turn = Turn::new(env, kind)?;
+    (case.run)(&mut turn, arg)?;
+    turn.finish()
+}
+
+fn tell(name: &str, case: &Case, kind: &Kind, round: u64, s: &Sample) {
+    let (io, later) = (s.io, s.later);
+    let memory = s.memory.map_or(String::new(), |m| format!(" memory={m}"));
+    ktap::line(&format!(
+        "CALF-BENCH case={name} unit={} fs={} round={round} ops={} ns={} reads={} read_bytes={} writes={} \
+         written_bytes={} flushes={} later_writes={} later_bytes={} later_flushes={}{memory}",
+        case.unit,
+        kind.fs,
+        s.ops,
+        s.ns,
+        io.reads,
+        io.read_bytes,
+        io.writes,
+        io.written_bytes,
+        io.flushes,
+        later.writes,
+        later.written_bytes,
+        later.flushes
+    ));
+}
+
+fn all(env: &Env) -> Result {
+    let rounds: u64 = word("CALF_BENCH_ROUNDS").parse().unwrap_or(1);
+    let null = match word("CALF_BENCH_DEVICE").as_str() {
+        // What completes at once leaves no idle time.
+        "null" => Some(NullDisk::new("bench", 1024, &[("irqmode", "0")])?),
+        _ => None,
+    };
+    let env = null.as_ref().map_or_else(|| env.clone(), |n| n.env(env));
+    // Nobody else writes back behind our back; whoever measures also syncs.
+    std::fs::write("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
+    let full = word("CALF_BENCH_SIZE") == "full";
+    let mut bad = BTreeSet::new();
+    let mut count = 0;
+    for round in 0..rounds {
+        for case in cases::all() {
+            let sizes = case.sizes.iter().chain(case.full.iter().filter(|_| full));
+            for &arg in sizes {
+                let name = match case.sizes.len() + case.full.len() {
+                    1 => case.name.to_string(),
+                    _ => format!("{}@{arg}", case.name),
+                };
+                if !chosen(&word("CALF_BENCH_CASES"), &name) {
+                    continue;
+                }
+                for kind in KINDS.iter().filter(|k| case.works_on(k)) {
+                    let id = format!("{name} on {}", kind.fs);
+                    if !chosen(&word("CALF_BENCH_FS"), kind.fs) || bad.contains(&id) {
+                        continue;
+                    }
+                    match one(&env, kind, case, arg) {
+                        Ok(sample) => {
+                            tell(&name, case, kind, round, &sample);
+                            count += 1;
+                        }
+                        Err(Fail {
+                            skip: true, text, ..
+                        }) => {
+                            ktap::note(&format!("{id}: {text}"));
+                            bad.insert(id);
+                        }
+                        Err(e) => return Err(Fail::new(format!("{id}: {e}"))),
+                    }
+                }
+            }
+        }
+    }
+    ensure!(count > 0, "no case was chosen");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    ktap::run(&Env::new(), calf_vmlib::cases![all], |_| {})
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One case on one filesystem: a place to work in, and the measurement.
+
+use crate::disk::{self, Disk, Io};
+use calf_vmlib::error::Context;
+use calf_vmlib::fs::{self, command, Mounted};
+use calf_vmlib::{ensure, Env, Fail, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// A filesystem, how to make one, what it has.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its type.
+    pub fs: &'static str,
+    /// How to format a device, which comes last.
+    pub mkfs: &'static [&'static str],
+    /// It can clone.
+    pub reflink: bool,
+    /// It can unshare.
+    pub unshare: bool,
+}
+
+/// What is compared; what is built when the filesystem is mounted belongs to mkfs, where mkfs can do it.
+pub const KINDS: [Kind; 4] = [
+    Kind {
+        fs: "calf",
+        mkfs: &["mkfs.calf", "-f"],
+        reflink: true,
+        unshare: true,
+    },
+    Kind {
+        fs: "xfs",
+        mkfs: &["mkfs.xfs", "-f", "-q", "-m", "reflink=1"],
+        reflink: true,
+        unshare: true,
+    },
+    Kind {
+        fs: "ext4",
+        mkfs: &[
+            "mkfs.ext4",
+            "-F",
+            "-q",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+        ],
+        reflink: false,
+        unshare: false,
+    },
+    Kind {
+        fs: "btrfs",
+        mkfs: &["mkfs.btrfs", "-f", "-q"],
+        reflink: true,
+        unshare: false,
+    },
+];
+
+impl Kind {
+    /// Formats the device. Skips if the kernel has no such filesystem.
+    pub fn mkfs(&self, env: &Env) -> Result {
+        if self.fs != "calf" {
+            // Built in, or a module, or not there.
+            let _ = command(Command::new("modprobe").arg(self.fs));
+        }
+        std::env::set_var("CALF_FSTYPE", self.fs);
+        if !fs::registered() {
+            return Err(Fail::skip(format!("the kernel has no {}", self.fs)));
+        }
+        let (status, text) = command(
+            Command::new(env.tool(self.mkfs[0]))
+                .args(&self.mkfs[1..])
+                .arg(&env.dev),
+        )?;
+        ensure!(status == 0, "{:?} exits with {status}:\n{text}", self.mkfs);
+        Ok(())
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Sample {
+    /// Operations.
+    pub ops: u64,
+    /// Nanoseconds, which are instructions where the clock counts those.
+    pub ns: u64,
+    /// I/O of the operations.
+    pub io: Io,
+    /// I/O until the filesystem was unmounted: what the operations left to do.
+    pub later: Io,
+    /// Bytes of kernel memory that stay in use.
+    pub memory: Option<i64>,
+}
+
+/// The filesystem a case works on. A case prepares, calls one of the measurements once, and checks that the work
+/// was done.
+pub struct Turn {
+    /// The filesystem.
+    pub kind: &'static Kind,
+    mounted: Mounted,
+    disk: Disk,
+    sample: Option<Sample>,
+}
+
+impl Turn {
+    /// Mounts what is on the device.
+    pub fn new(env: &Env, kind: &'static Kind) -> Result<Turn> {
+        std::env::set_var("CALF_FSTYPE", kind.fs);
+        let mounted = Mounted::new(&env.dev, &env.mnt, "")?;
+        let disk = Disk::new(&mounted.bdev());
+        Ok(Turn {
+            kind,
+            mounted,
+            disk,
+            sample: None,
+        })
+    }
+
+    /// A path on the filesystem.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.mounted.path(name)
+    }
+
+    /// Where it is mounted.
+    pub fn root(&self) -> &Path {
+        &self.mounted.mnt
+    }
+
+    /// Free bytes.
+    pub fn free(&self) -> Result<u64> {
+        let space = self.mounted.space()?;
+        Ok(space.avail * space.bsize)
+    }
+
+    /// Unmounts and mounts: nothing is cached, nothing is left in the journal. No file may be open.
+    pub fn fresh(&mut self) -> Result {
+        self.mounted.cycle()
+    }
+
+    /// Ends without another word, as a crash does; mounted again only by [`Turn::measure_mount`]. Skips where
+    /// the filesystem cannot.
+    pub fn crash(&mut self) -> Result {
+        let root = File::open(self.root()).ctx("open the root")?;
+        calf_vmlib::sys::shutdown(&root)
+            .map_err(|e| Fail::skip(format!("{} does not shut down: {e}", self.kind.fs)))?;
+        drop(root);
+        self.mounted.umount()
+    }
+
+    /// Unmounts in order.
+    pub fn umount(&mut self) -> Result {
+        self.mounted.umount()
+    }
+
+    /// Measures `ops` operations, then unmounts and mounts. `f` owns the files it works on, so that they are
+    /// closed in the end.
+    pub fn measure(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
+        self.mounted.sync()?;
+        let before = self.disk.io()?;
+        let start = Instant::now();
+        f()?;
+        let ns = start.elapsed().as_nanos() as u64;
+        let after = self.disk.io()?;
+        self.mounted.umount()?;
+        let end = self.disk.io()?;
+        self.done(ops, ns, after - before, end - after, None);
+        self.mounted.mount()
+    }
+
+    /// The same where part of the work is done later by somebody else: unmounting is measured with it.
+    pub fn measure_to_umount(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
+        self.mounted.sync()?;
+        let before = self.disk.io()?;
+        let start = Instant::now();
+        f()?;
+        self.mounted.umount()?;
+        let ns = start.elapsed().as_nanos() as u64;
+        let after = self.disk.io()?;
+        self.done(ops, ns, after - before, Io::default(), None);
+        self.mounted.mount()
+    }
+
+    /// Measures mounting what [`Turn::umount`] or [`Turn::crash`] left.
+    pub fn measure_mount(&mut self) -> Result {
+        let before = self.disk.io()?;
+        let start = Instant::now();
+        self.mounted.mount()?;
+        let ns = start.elapsed().as_nanos() as u64;
+        let after = self.disk.io()?;
+        self.mounted.umount()?;
+        let end = self.disk.io()?;
+        self.done(1, ns, after - before, end - after, None);
+        self.mounted.mount()
+    }
+
+    /// Measures as well how many bytes of kernel memory `f` leaves in use.
+    pub fn measure_memory<T>(&mut self, ops: u64, f: impl FnOnce() -> Result<T>) -> Result {
+        fs::drop_caches()?;
+        let before = self.disk.io()?;
+        let memory = disk::slab_bytes()?;
+        let start = Instant::now();
+        let keep = f()?;
+        let ns = start.elapsed().as_nanos() as u64;
+        let memory = disk::slab_bytes()? - memory;
+        let after = self.disk.io()?;
+        drop(keep);
+        self.done(ops, ns, after - before, Io::default(), Some(memory));
+        Ok(())
+    }
+
+    fn done(&mut self, ops: u64, ns: u64, io: Io, later: Io, memory: Option<i64>) {
+        self.sample = Some(Sample {
+            ops,
+            ns,
+            io,
+            later,
+            memory,
+        });
+    }
+
+    /// Unmounts; returns what was measured.
+    pub fn finish(mut self) -> Result<Sample> {
+        self.mounted.umount()?;
+        self.sample.take().ok_or(Fail::new("nothing was measured"))
+    }
+}
+
+/// Writes everything back, as `syncfs` does.
+pub fn sync_fs(root: &Path) -> Result {
+    rustix::fs::syncfs(File::open(root).ctx("open the root")?).ctx("syncfs")
+}
