@@ -127,9 +127,10 @@ fn make(path: &Path, blocks: u64) -> Result {
     f.sync_all().ctx("fsync")
 }
 
-/// A file of `count` extents: every second block.
+/// A file of `count` extents: every second block. It has its size before, so that nobody preallocates past its end.
 fn make_extents(path: &Path, count: u64) -> Result {
     let f = file::open(path)?;
+    f.set_len((2 * count - 1) * BLOCK).ctx("truncate")?;
     let mut buf = vec![b'e'; BLOCK as usize];
     for i in 0..count {
         stamp(&mut buf, 2 * i);
