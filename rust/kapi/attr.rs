@@ -156,14 +156,15 @@ impl<'a> Stat<'a> {
         }
     }
 
-    /// Reports that direct I/O must be aligned to `offset` bytes in the file, and in memory to
-    /// what the device asks for.
-    pub fn set_dio_align<T: FileSystem>(&mut self, inode: &Inode<T>, offset: u32) {
+    /// Reports how direct I/O should be aligned: reads in the file, and anything in memory, as the device
+    /// asks for; writes to `write` bytes in the file.
+    pub fn set_dio_align<T: FileSystem>(&mut self, inode: &Inode<T>, write: u32) {
         // SAFETY: The inode is valid, its filesystem is on a block device.
         let memory = unsafe { bindings::calf_inode_dma_align(inode.as_ptr()) };
         let stat = self.raw();
         stat.dio_mem_align = memory;
-        stat.dio_offset_align = offset;
-        stat.result_mask |= bindings::STATX_DIOALIGN;
+        stat.dio_offset_align = write;
+        stat.dio_read_offset_align = inode.sb().logical_block_size();
+        stat.result_mask |= bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
     }
 }

@@ -65,16 +65,24 @@ pub(super) fn getattr(idmap: Idmap<'_>, inode: &Inode, mut stat: Stat<'_>, mask:
     inode.sb().data().check_readable()?;
     stat.fill(idmap, mask, inode);
     stat.raise_blksize_to_page();
+    let ext = inode.data().ext.read();
     if inode.is_reg() {
-        // What is not aligned to blocks goes through the page cache (C3).
-        // CAST: At most a page.
-        stat.set_dio_align(inode, inode.sb().block_size() as u32);
         let sb = inode.sb().data();
+        // Part of a block that must be copied goes through the page cache (C3).
+        let copies = ext.may_share() || sb.opts().always_cow;
+        stat.set_dio_align(
+            inode,
+            if copies {
+                // CAST: At most a page.
+                sb.block_size() as u32
+            } else {
+                inode.sb().logical_block_size()
+            },
+        );
         // CAST: A few blocks.
         let (min, max) = (sb.block_size() as u32, sb.atomic_write_max() as u32);
         stat.set_atomic_write(mask, min, max);
     }
-    let ext = inode.data().ext.read();
     stat.set_btime(ext.btime);
     stat.set_attributes(fileattr::fs_flags(ext.flags));
     // What waits for its place takes space already, as in XFS.

@@ -13,7 +13,7 @@ use calf_vmlib::sys::{
     Aio, Aligned, Dir, Map, Queue, FIEMAP_SHARED, FIEMAP_UNWRITTEN, O_DIRECT, O_DSYNC,
 };
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, FallocateFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Write};
@@ -70,6 +70,30 @@ fn parts_of_blocks(env: &Env) -> Result {
             drop_caches()?;
         }
         m.check_idle()
+    })
+}
+
+/// Parts of a block may be written directly unless they must be copied.
+fn alignment_is_reported(env: &Env) -> Result {
+    each_way(env, |m, cow| {
+        let sector = rustix::fs::ioctl_blksszget(File::open(&m.dev)?)?;
+        let block = rustix::fs::statvfs(&m.mnt)?.f_bsize as u32;
+        let ask = |f: &File| -> Result<(u32, u32)> {
+            // STATX_DIO_READ_ALIGN has no name here yet.
+            let want = StatxFlags::DIOALIGN | StatxFlags::from_bits_retain(0x20000);
+            let s = rustix::fs::statx(f, "", AtFlags::EMPTY_PATH, want)?;
+            ensure_eq!(s.stx_mask & want.bits(), want.bits(), "known");
+            ensure!(s.stx_dio_mem_align > 0, "no alignment in memory");
+            Ok((s.stx_dio_offset_align, s.stx_dio_read_offset_align))
+        };
+        let (f, g) = (open(&m.path("f"))?, open(&m.path("g"))?);
+        write_pattern(&f, 1, 0, 65536)?;
+        let alone = if cow { block } else { sector };
+        ensure_eq!(ask(&f)?, (alone, sector), "a file of its own");
+        clone_file(&g, &f)?;
+        ensure_eq!(ask(&f)?, (block, sector), "a cloned file");
+        ensure_eq!(ask(&g)?, (block, sector), "its clone");
+        Ok(())
     })
 }
 
@@ -311,6 +335,7 @@ fn main() -> ExitCode {
         &env,
         cases![
             parts_of_blocks,
+            alignment_is_reported,
             requests_that_must_not_wait,
             append_and_sync,
             overlapping_requests,
