@@ -50,8 +50,7 @@ fn begin_locked(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -
             source: map::run(sb, e)?,
         });
     }
-    let next = ext.staging.next_data(at).map_or(u64::MAX, |s| s.start);
-    let e = map::clip(e, at, next);
+    let e = map::clip(e, at, ext.staging.next_start(at));
     let (shared, run) = map::shared_run(sb, ext, e.phys, e.len)?;
     let e = map::clip(e, at, at.saturating_add(run));
     if !shared {

@@ -43,11 +43,11 @@ fn begin_locked(
     end: u64,
 ) -> Result<Map> {
     let old = map::old_at(sb, inode, ext, at)?;
-    let entry = ext.staging.find(at).filter(Entry::is_data);
-    let limit = match entry {
-        Some(e) => e.end,
-        None => ext.staging.next_data(at).map_or(u64::MAX, |e| e.start),
-    };
+    // Up to where the staged range ends, or the next begins, of whatever kind: a search for the next one
+    // with data would look at every preallocated block that is dirty, in every begin.
+    let staged = ext.staging.find(at);
+    let limit = staged.map_or_else(|| ext.staging.next_start(at), |e| e.end);
+    let entry = staged.filter(Entry::is_data);
     // No block past the one that holds EOF needs zeroing, ever: there is no written data, and
     // folios there are not written back (C-ZERO-POSTEOF).
     let eof = inode.size().div_ceil(sb.block_size());
