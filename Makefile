@@ -43,7 +43,7 @@ help:
 	@echo '                        T=NAME[,NAME] only these VM tests; LAB=1 with the laboratory module, which'
 	@echo '                        watches the contracts'
 	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'
-	@echo '  make coverage         which lines of the module VM tests run (T= LAB=1), a page: build/coverage/index.html'
+	@echo '  make coverage         which lines of the module VM tests run (T= LAB=1), a page: build/coverage/index.html; UML unless RUNNER=qemu'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
 	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (1156) to every flush, and torn between;'
 	@echo '                        SEED= TORN= FIRST= STATE= (see tests/README.md)'

@@ -113,7 +113,7 @@ vm_command() {
 	# shellcheck disable=SC2034
 	VM_MACHINE=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$PAYLOAD")
 	[ "$RUNNER" = qemu ] || VM_MACHINE+=(--uml)
-	[ -z "${CALF_QEMU:-}" ] || VM_MACHINE+=(--program "$CALF_QEMU")
+	[ -z "${CALF_PROGRAM:-}" ] || VM_MACHINE+=(--program "$CALF_PROGRAM")
 	[ -z "${CPUS:-}" ] || VM_MACHINE+=(--cpus "$CPUS")
 	# shellcheck disable=SC2034
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")

@@ -13,7 +13,7 @@ PAGE = 4096
 WIDTH = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4, 24: 8}  # R_X86_64_*: bytes that a relocation fills in
 INSTRUCTION = re.compile(rb"^0x([0-9a-f]{16}):  ((?:[0-9a-f]{2}(?: |$))+)", re.M)
 TELLING = 10  # so many bytes that are no relocation say where in a module a block lies
-VOTES = 20  # so many blocks that say the same prove that the module was there
+VOTES = 20  # so many blocks that say the same prove that the module was there; fewer if it has hardly more
 
 
 class Code:
@@ -35,6 +35,10 @@ class Code:
         if len(mine) != len(block) or number(block) & number(fixed) != number(mine) & number(fixed):
             return 0
         return fixed.count(255)
+
+    def add(self, more):
+        """Takes over what ran elsewhere."""
+        self.ran = bytearray(a | b for a, b in zip(self.ran, more))
 
 
 def number(data):
@@ -88,7 +92,7 @@ def places(codes, log):
             known[key] = hits[0] if len(hits) == 1 else None
         if known[key]:
             votes[known[key]] = votes.get(known[key], 0) + 1
-    return {p: n for p, n in votes.items() if n >= VOTES}
+    return {p: n for p, n in votes.items() if n >= min(VOTES, len(p[0].data) // 50)}
 
 
 def follow(codes, path):

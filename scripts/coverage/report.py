@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""What of the modules' sources ran, from QEMU's logs (see qemulog.py, sourcelines.py, page.py).
+"""What of the modules' sources ran, from QEMU's logs (see qemulog.py) or breakpoints (umltrace.py).
 
     report.py add FOLDER WHAT TRACES MODULE...   adds a run to FOLDER/coverage.json and writes FOLDER/index.html
     report.py list FOLDER [PART]                 prints what did not run, of files whose name has PART in it
@@ -72,8 +72,13 @@ def add(folder, what, traces, modules):
     every = [c for m in modules for c in codes[m]]
     logs = sorted(glob.glob(os.path.join(traces, "*.trace")))
     strange = sum(qemulog.follow(every, log) for log in logs)
+    for log in sorted(glob.glob(os.path.join(traces, "*.ran"))):
+        with open(log) as f:
+            for m, ran in json.load(f).items():
+                for code, more in zip(codes[m], ran):
+                    code.add(bytes.fromhex(more))
     if not any(any(c.ran) for c in every):
-        sys.exit("coverage: no code of the modules in %d logs of QEMU" % len(logs))
+        sys.exit("coverage: no code of the modules was seen to run")
     if strange:
         print("coverage: %d blocks lay where a module was and are not of it (other modules?)" % strange)
     for m in modules:
