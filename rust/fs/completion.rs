@@ -58,10 +58,11 @@ impl IoendWorker for Worker {
     fn complete(ioend: CompletedIoend<Calf>) {
         let inode = ioend.inode();
         let sb = inode.sb().data();
-        let result = ioend
-            .status()
-            .and_then(|()| fault!(inode, WbEndIo))
-            .and_then(|()| complete(sb, inode, &ioend));
+        let mut result = ioend.status();
+        if result.is_ok() {
+            result = fault!(inode, WbEndIo);
+        }
+        let result = result.and_then(|()| complete(sb, inode, &ioend));
         if ioend.is_staged() {
             let (start, run) = blocks_of(sb, &ioend);
             // C-IOEND-ERROR: nothing is mapped, the blocks are reserved again (C6).
