@@ -16,12 +16,12 @@ export CALF_T0 := $(or $(CALF_T0),$(shell date +%s))
 ifdef KDIR
 export KDIR
 endif
-kdir = $(or $(KDIR),$(shell RUNNER=$(RUNNER) KERNEL_CONFIG=$(KERNEL_CONFIG) scripts/kernel.sh --path 2>/dev/null))
+kdir = $(or $(KDIR),$(shell RUNNER=$(RUNNER) KERNEL_CONFIG=$(KERNEL_CONFIG) VARIANT=$(VARIANT) scripts/kernel.sh --path 2>/dev/null))
 # A User Mode Linux tree says so itself.
 arch = $(if $(shell grep -s '^CONFIG_UML=y' $(kdir)/include/config/auto.conf),ARCH=um)
-VARIANT := $(if $(filter 1,$(CALF_LAB)),lab,release)
+module_build := $(if $(filter 1,$(CALF_LAB)),lab,release)
 krelease = $(or $(shell cat $(kdir)/include/config/kernel.release 2>/dev/null),unknown)
-MO ?= build/$(krelease)-$(VARIANT)
+MO ?= build/$(krelease)-$(module_build)
 
 # The Rust tools beside $(RUSTC), so that PATH does not matter.
 rustbin = $(patsubst %/,%,$(dir $(RUSTC)))
@@ -58,7 +58,7 @@ help:
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
 	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
 	@echo
-	@echo '  make modules          build calf.ko into MO= (default: build/<kernel>-<variant>)'
+	@echo '  make modules          build calf.ko into MO= (default: build/<kernel>-release or -lab)'
 	@echo '  make modules_install  install it (INSTALL_MOD_PATH=)'
 	@echo '  make deps | kernel    install what is missing | fetch and build the test kernel'
 	@echo '  make preflight        say what is missing in KDIR'
@@ -67,8 +67,9 @@ help:
 	@echo '  KDIR=            a built kernel 7.3 tree in place of the test kernel'
 	@echo '  RUNNER=          qemu; uml: the kernel as a program, several times faster where there is no KVM;'
 	@echo '                   auto: QEMU, but UML for long suites where there is no KVM (default: qemu)'
-	@echo '  KERNEL_CONFIG=full  a test kernel with XFS, btrfs and overlayfs as well (UML has them always)'
-	@echo '                      debug: lockdep and more checks; slow'
+	@echo '  VARIANT=         a test kernel that watches, of its own build: debug (lockdep, kmemleak, lists, objects ...)'
+	@echo '                   or kasan (each access to memory); slow'
+	@echo '  KERNEL_CONFIG=full  a test kernel with XFS, btrfs and overlayfs as well (UML has them, but with VARIANT)'
 	@echo '  KERNEL_TARBALL=  a linux-7.3.x tarball in place of the Debian source package'
 	@echo '  CALF_CACHE=      where sources, kernels and images are kept (now $(CALF_CACHE))'
 	@echo '  CALF_LAB=1       build the laboratory: switches that break contracts on purpose'
@@ -117,7 +118,7 @@ nightly:
 	+@scripts/nightly.py
 
 shell:
-	+@scripts/shell.sh $(VARIANT) $(if $(GDB),--gdb 1234)
+	+@scripts/shell.sh $(module_build) $(if $(GDB),--gdb 1234)
 
 gdb:
 	@scripts/gdb.sh

@@ -7,7 +7,7 @@
 # JOBS=1 LOOP=1 LIMIT=900 VMs side by side; times each test; seconds for one test
 # RERUN=failed            only what failed in the last run
 # COMPARE=FOLDER          results to compare with (default: those of XFS in the same section, if there are any)
-# RESULTS=FOLDER          where results go (default: build/fstests/<FSTYP>-<SECTION>)
+# RESULTS=FOLDER          where results go (default: build/fstests/<FSTYP>-<SECTION>[-<VARIANT>])
 # OVERLAY=0               without calf's branches for fstests' functions
 RUNNER=${RUNNER:-auto}
 export CALF_LONG=1
@@ -26,7 +26,7 @@ done
 [ ${#lacks[@]} = 0 ] ||
 	die "FSTESTS=$FSTESTS lacks ${lacks[*]}: it is not a built fstests tree; build it as its README says (make in that folder)"
 
-out=${RESULTS:-$BUILD/fstests/$fstyp-$section}
+out=${RESULTS:-$BUILD/fstests/$fstyp-$section${VARIANT:+-$VARIANT}}
 mkdir -p "$out"
 out=$(realpath "$out")
 exec {FST_LOCK}>"$out/lock"

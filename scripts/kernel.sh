@@ -9,23 +9,28 @@
 # KDIR=            a kernel that is built already: nothing to do here
 # KERNEL_TARBALL=  a linux-7.3.x tarball to use in place of Debian's source package
 # RUNNER=uml       the kernel as a program (User Mode Linux)
-# KERNEL_CONFIG=full  with the filesystems that calf is compared with; UML always has them
-# KERNEL_CONFIG=debug  with lockdep and the kernel's own checks
+# KERNEL_CONFIG=full  with the filesystems that calf is compared with; a UML without VARIANT always has them
+# VARIANT=debug  with lockdep, kmemleak and more of the kernel's own checks
+# VARIANT=kasan  with the kernel's address sanitizer
 . "$(dirname "$0")/lib.sh"
 
 SERIES=$CALF_SERIES
 PACKAGE=linux-source-$SERIES
 SUITES=(trixie-backports forky sid)
 RECIPE=1 # count up when the way of building changes
+full=${KERNEL_CONFIG:-}
 if [ "$RUNNER" = uml ]; then
-	ARCH=um FRAGMENTS=(base uml full) LOCALVERSION=-calf-uml IMAGE=linux
-elif [ "${KERNEL_CONFIG:-}" = full ]; then
-	ARCH=x86_64 FRAGMENTS=(base x86 full) LOCALVERSION=-calf-full IMAGE=bzImage
+	ARCH=um FRAGMENTS=(base uml) LOCALVERSION=-calf-uml IMAGE=linux
+	# Always, but with VARIANT, where they would only make the build longer.
+	if [ -z "$VARIANT" ]; then FRAGMENTS+=(full) full=; fi
 else
 	ARCH=x86_64 FRAGMENTS=(base x86) LOCALVERSION=-calf IMAGE=bzImage
 fi
-if [ "${KERNEL_CONFIG:-}" = debug ]; then
-	FRAGMENTS+=(debug) LOCALVERSION+=-debug
+if [ "$full" = full ]; then
+	FRAGMENTS+=(full) LOCALVERSION+=-full
+fi
+if [ -n "$VARIANT" ]; then
+	FRAGMENTS+=("$VARIANT") LOCALVERSION+=-$VARIANT
 fi
 FRAGMENTS=("${FRAGMENTS[@]/#/$CALF_ROOT/qemu/config/}")
 FRAGMENTS=("${FRAGMENTS[@]/%/.config}")

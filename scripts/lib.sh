@@ -27,6 +27,19 @@ auto)
 *) echo "error: RUNNER=$RUNNER: give qemu, uml or auto" >&2; exit 2 ;;
 esac
 export RUNNER
+# VARIANT: debug or kasan, a test kernel that watches; empty, the plain one.
+VARIANT=${VARIANT:-}
+case $VARIANT in
+"" | debug | kasan) ;;
+*) echo "error: VARIANT=$VARIANT: give debug or kasan" >&2; exit 2 ;;
+esac
+case ${KERNEL_CONFIG:-} in
+"" | full) ;;
+*) echo "error: KERNEL_CONFIG=$KERNEL_CONFIG: give full (and VARIANT=debug or kasan for what a kernel watches)" >&2; exit 2 ;;
+esac
+export VARIANT
+# Such a kernel needs several times as long.
+[ -z "$VARIANT" ] || export CALF_TIME_SCALE=${CALF_TIME_SCALE:-4}
 CALF_SERIES=7.3 # the kernel that calf is written for
 CALF_BINDGEN_VERSION=0.72.1
 CALF_JOBS=${CALF_JOBS:-$(nproc)}

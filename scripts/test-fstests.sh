@@ -88,4 +88,7 @@ run choice --group nosuchgroup
 ok "an unknown group is refused" said choice.log 'no test and no group is called nosuchgroup'
 run silent --group silent
 ok "a test that check does not run" verdict silent 012 failed 'check did not run it'
+run left --group left
+ok "a VM that leaves something behind is a failure" [ $? = 1 ]
+ok "what it left" said left.log 'failed: .*the injected leftover$'
 exit $st

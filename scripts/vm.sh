@@ -13,7 +13,7 @@ kernel_image() {
 	else
 		RUNNER=qemu KERNEL=$KDIR/arch/x86/boot/bzImage
 	fi
-	PAYLOAD=$BUILD/payload-$RUNNER.img
+	PAYLOAD=$BUILD/payload-$RUNNER${VARIANT:+-$VARIANT}.img
 	KRELEASE=$(cat "$KDIR/include/config/kernel.release")
 	[ -e "$KERNEL" ] || die "no $KERNEL: build the kernel's ${KERNEL##*/}"
 }
@@ -38,6 +38,11 @@ build_module() {
 	case $variant in lab*) lab=1 ;; esac
 	quietly "$BUILD/log/module-$variant.log" "module ($variant)" \
 		make -C "$CALF_ROOT" modules KDIR="$KDIR" MO="$(module_folder "$variant")" CALF_LAB="$lab" -j"$CALF_JOBS" "$@" || exit 2
+	# A sanitizer that did not come into the Rust code would find nothing in it.
+	if grep -q '^CONFIG_KASAN=y' "$KDIR/include/config/auto.conf"; then
+		"llvm-nm$LLVM" "$CALF_ROOT/$(module_folder "$variant")/rust/calf_main.o" | grep ' U __asan_\(report_\)\?load' >/dev/null ||
+			die "the Rust code of calf.ko is not instrumented for KASAN"
+	fi
 }
 
 # cargo_in FOLDER ARGUMENT...: Debian's cargo, whatever PATH says.
@@ -105,7 +110,7 @@ prepare() {
 
 # vm_command NAME: sets VM to the runner's command line with fresh, sparse disks; log in build/vm/NAME.
 vm_command() {
-	local d=$BUILD/vm/$1
+	local d=$BUILD/vm/$1${VARIANT:+-$VARIANT}
 	mkdir -p "$d"
 	rm -f "$d"/{test,scratch,crash}.img
 	truncate -s "${CALF_DISK_SIZE:-2G}" "$d/test.img" "$d/scratch.img"

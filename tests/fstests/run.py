@@ -33,7 +33,7 @@ DEAD = re.compile(r"Kernel panic|Fatal exception|kernel BUG at")
 # What fstests' own look at the kernel's log leaves out; it knows WARNING, BUG, lockdep, UBSAN.
 COMPLAINT = re.compile(
     r"VFS: Busy inodes|INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|Bad page state"
-    r"|scheduling while atomic|KASAN:|panicked at|iomap_check:|calf-check:|calf: contract|Objects remaining"
+    r"|scheduling while atomic|KASAN:|kmemleak: \d+ new suspected|panicked at|iomap_check:|calf-check:|calf: contract|Objects remaining"
 )
 STOPPED = "stopped"
 NOTHING = "nothing"  # where a test's name would be: no test was running
@@ -117,6 +117,7 @@ class Deal:
         # With several VMs the long ones first, so that none is left alone with them at the end.
         self.left = sorted(tests, key=lambda t: -self.expect(t)) if opt.jobs > 1 else list(tests)
         self.total, self.results, self.error = len(tests), [], None
+        self.after = []  # what was found when a VM's tests were over: a module that stays, lost memory
         self.began = time.monotonic()
         self.told = 0
 
@@ -288,6 +289,8 @@ class Boot:
         self.current = self.started = None
 
     def guest_line(self, line):
+        if line.startswith("calf-init: "):
+            self.deal.after.append("%s: %s" % (self.log, line[len("calf-init: "):]))
         if not line.startswith("FST "):
             return
         _, kind, *rest = line.split(" ", 2)
@@ -427,6 +430,9 @@ def main():
     if sys.stderr.isatty():
         sys.stderr.write("\n")
     status = report.save(opt, deal.results, partial=False)
+    for text in deal.after:
+        print("fstests: failed: " + text, file=sys.stderr)
+        status = status or 1
     if deal.error:
         print("fstests: " + deal.error, file=sys.stderr)
     if deal.error or not deal.results:

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Self test of VARIANT=debug: lockdep has found all the mistakes that the kernel made while it started, is on, and
+# knows the locks of the module.
+good() { if eval "$2"; then echo "ok $1 - $2"; else echo "not ok $1 - $2"; st=1; fi; }
+st=0
+echo "TAP version 13"
+echo "1..3"
+good 1 "dmesg | grep -q 'Good, all .* testcases passed'"
+good 2 "grep -q 'debug_locks: *1' /proc/lockdep_stats"
+good 3 "grep -q '\[calf\]\|calf' /proc/lockdep"
+exit $st
