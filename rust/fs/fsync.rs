@@ -19,10 +19,12 @@ pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool
     inode.sb().data().check_shutdown()?;
     #[cfg(calf_lab)]
     crate::lab::dio::wait_for_tickets(inode);
-    let written = file.write_and_wait(start, end);
+    // Without the data there is nothing to promise; and what failed for the data would now fail for the
+    // journal, which stops the filesystem for good.
+    file.write_and_wait(start, end)?;
     let logged = fsync_metadata(inode, datasync);
     file.check_wb_err()?;
-    written.and(logged)
+    logged
 }
 
 /// Makes the metadata of an inode durable, and the device's cache with it: for directories too.
