@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every field of every structure on an image, for tests that damage one after the other.
+//! Every field of every structure on an image, for tests that damage one after the other. Those of the log are
+//! in [`crate::log_fields`]: on a clean image there is none.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -37,21 +38,22 @@ pub struct Field {
 }
 
 /// Fields of a structure: name, offset, length.
-type Layout = Vec<(&'static str, usize, usize)>;
+pub(crate) type Layout = Vec<(&'static str, usize, usize)>;
 
-fn len_of<S, F>(_: impl Fn(&S) -> &F) -> usize {
+pub(crate) fn len_of<S, F>(_: impl Fn(&S) -> &F) -> usize {
     size_of::<F>()
 }
 
 /// The [`Layout`] of a type. What is not named shows up as `unnamed`.
 macro_rules! layout {
     ($t:ty: $($f:ident)+) => {{
-        let named = vec![$((stringify!($f), offset_of!($t, $f), len_of(|s: &$t| &s.$f))),+];
-        with_gaps(named, size_of::<$t>())
+        let named = vec![$((stringify!($f), std::mem::offset_of!($t, $f), $crate::fields::len_of(|s: &$t| &s.$f))),+];
+        $crate::fields::with_gaps(named, size_of::<$t>())
     }};
 }
+pub(crate) use layout;
 
-fn with_gaps(named: Layout, size: usize) -> Layout {
+pub(crate) fn with_gaps(named: Layout, size: usize) -> Layout {
     let mut all = Layout::new();
     let mut end = 0;
     for (name, at, len) in named {
@@ -74,7 +76,7 @@ fn super_layout() -> Layout {
         error_block error_time backup_block rest)
 }
 
-fn journal_layout() -> Layout {
+pub(crate) fn journal_layout() -> Layout {
     let mut all = layout!(journal::Header: magic blocktype sequence);
     let rest = layout!(JournalSuperBlock: header blocksize maxlen first sequence start errno feature_compat
         feature_incompat feature_ro_compat uuid nr_users dynsuper max_transaction max_trans_data

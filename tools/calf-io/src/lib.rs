@@ -10,6 +10,8 @@ pub mod damage;
 pub mod device;
 pub mod editor;
 pub mod fields;
+pub mod log;
+pub mod log_fields;
 pub mod make;
 pub mod mutate;
 pub mod probe;

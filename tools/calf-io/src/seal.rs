@@ -12,6 +12,7 @@ use calf_core::format::super_block::{self, RawSuperBlock};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::device::Storage;
+use crate::log;
 
 /// Which checksums cover a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Seal {
     Super(u64),
     /// That of the journal's superblock at this byte.
     Journal(u64),
+    /// That at the end of the descriptor or revoke block of the log at this byte.
+    LogTail(u64),
+    /// That of the commit block of the log at this byte.
+    LogCommit(u64),
     /// That of the node in this block.
     Node(u64),
     /// That of the descriptor of this group.
@@ -49,6 +54,15 @@ impl Seal {
                 JournalSuperBlock::mut_from_bytes(&mut bytes)
                     .map_err(|_| short())?
                     .seal();
+                storage.write_at(&bytes, at)
+            }
+            Self::LogTail(at) | Self::LogCommit(at) => {
+                let mut bytes = storage.read(at, size)?;
+                let seed = JournalSuperBlock::new(0, 0, *geo.uuid()).seed();
+                match self {
+                    Self::LogTail(_) => log::tail(&mut bytes, seed)?,
+                    _ => log::commit_sum(&mut bytes, seed)?,
+                }
                 storage.write_at(&bytes, at)
             }
             Self::Node(block) => {

@@ -164,6 +164,13 @@ impl Log<'_, '_> {
                     if !self.tail_holds(&bytes) {
                         suspect = suspect.or(Some(here));
                     }
+                    // jbd2 gives up here, committed or not.
+                    let used =
+                        RevokeHeader::ref_from_prefix(&bytes).map_or(0, |(h, _)| h.count.get());
+                    if used as usize > bytes.len().saturating_sub(TAIL_SIZE) {
+                        let what = "journal: a revoke block lists more blocks than it holds";
+                        return Err(self.damaged(here, what));
+                    }
                 }
                 TYPE_COMMIT => {
                     let Ok((commit, _)) = Commit::ref_from_prefix(&bytes) else {

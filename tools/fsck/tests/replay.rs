@@ -8,122 +8,15 @@ use calf_core::format::geometry::Geometry;
 use calf_core::format::journal::*;
 use calf_fsck::check::Mode;
 use calf_io::device::{Memory, Storage};
+use calf_io::log::Log;
+use calf_io::seal::Seal;
 use common::*;
-use zerocopy::{FromZeros, IntoBytes};
 
 const SIZE: u64 = 1024;
 
-/// Writes a log, block by block.
-struct Log<'a> {
-    memory: &'a Memory,
-    start: u64,
-    len: u64,
-    seed: u32,
-    at: u64,
-    tid: u32,
-    time: u64,
-}
-
-impl<'a> Log<'a> {
-    /// A log that begins at place `at` with transaction `tid`.
-    fn new(memory: &'a Memory, geo: &Geometry, at: u64, tid: u32) -> Self {
-        let start = geo.journal_start().get();
-        let bytes = memory.read(start * SIZE, 1024).unwrap();
-        let mut sb = *JournalSuperBlock::of(&bytes).unwrap();
-        sb.start = (at as u32).into();
-        sb.sequence = tid.into();
-        sb.seal();
-        memory.write_at(sb.as_bytes(), start * SIZE).unwrap();
-        let (len, seed) = (geo.journal_blocks(), sb.seed());
-        Self {
-            memory,
-            start,
-            len,
-            seed,
-            at,
-            tid,
-            time: 1000,
-        }
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let place = (self.start + self.at) * SIZE;
-        self.memory.write_at(bytes, place).unwrap();
-        self.at = if self.at + 1 == self.len {
-            1
-        } else {
-            self.at + 1
-        };
-    }
-
-    fn head(&self, kind: u32) -> Vec<u8> {
-        let mut bytes = vec![0; SIZE as usize];
-        let header = Header {
-            magic: MAGIC.into(),
-            blocktype: kind.into(),
-            sequence: self.tid.into(),
-        };
-        bytes[..12].copy_from_slice(header.as_bytes());
-        bytes
-    }
-
-    fn tail(&self, mut bytes: Vec<u8>) -> Vec<u8> {
-        let at = bytes.len() - TAIL_SIZE;
-        let crc = block_checksum(self.seed, &bytes, at);
-        bytes[at..].copy_from_slice(&crc.to_be_bytes());
-        bytes
-    }
-
-    fn blocks(&mut self, blocks: &[(u64, Vec<u8>)]) {
-        let mut bytes = self.head(TYPE_DESCRIPTOR);
-        let mut at = 12;
-        let mut data = Vec::new();
-        for (i, (block, content)) in blocks.iter().enumerate() {
-            let mut content = content.clone();
-            let mut tag = Tag::new_zeroed();
-            tag.blocknr = (*block as u32).into();
-            tag.blocknr_high = ((*block >> 32) as u32).into();
-            let mut flags = if i == 0 { 0 } else { FLAG_SAME_UUID };
-            if content[..4] == MAGIC.to_be_bytes() {
-                content[..4].fill(0);
-                flags |= FLAG_ESCAPE;
-            }
-            if i + 1 == blocks.len() {
-                flags |= FLAG_LAST_TAG;
-            }
-            tag.flags = flags.into();
-            tag.checksum = data_checksum(self.seed, self.tid, &content).into();
-            bytes[at..at + 16].copy_from_slice(tag.as_bytes());
-            at += if i == 0 { 32 } else { 16 };
-            data.push(content);
-        }
-        let bytes = self.tail(bytes);
-        self.put(&bytes);
-        for content in data {
-            self.put(&content);
-        }
-    }
-
-    fn revoke(&mut self, blocks: &[u64]) {
-        let mut bytes = self.head(TYPE_REVOKE);
-        let used = 16 + 8 * blocks.len();
-        bytes[12..16].copy_from_slice(&(used as u32).to_be_bytes());
-        for (to, block) in bytes[16..used].chunks_exact_mut(8).zip(blocks) {
-            to.copy_from_slice(&block.to_be_bytes());
-        }
-        let bytes = self.tail(bytes);
-        self.put(&bytes);
-    }
-
-    fn commit(&mut self) {
-        let mut bytes = self.head(TYPE_COMMIT);
-        bytes[48..56].copy_from_slice(&self.time.to_be_bytes());
-        let crc = block_checksum(self.seed, &bytes, 16);
-        bytes[16..20].copy_from_slice(&crc.to_be_bytes());
-        self.put(&bytes);
-        self.tid = self.tid.wrapping_add(1);
-        self.time += 1;
-    }
+/// A log that begins at place `at` with transaction `tid`.
+fn log<'a>(memory: &'a Memory, geo: &Geometry, at: u64, tid: u32) -> Log<'a> {
+    Log::new(memory, geo, at, tid).unwrap()
 }
 
 /// A block of data outside of everything that is in use.
@@ -146,20 +39,22 @@ fn transactions_are_replayed_and_revoked_blocks_are_not() {
         let (memory, geo) = empty(10, 4096);
         let mut escaped = data(9);
         escaped[..4].copy_from_slice(&MAGIC.to_be_bytes());
-        let mut log = Log::new(&memory, &geo, at, tid);
+        let mut log = log(&memory, &geo, at, tid);
         log.blocks(&[
             (spare(&geo, 0), data(1)),
             (spare(&geo, 1), data(1)),
             (spare(&geo, 2), data(1)),
-        ]);
-        log.commit();
+        ])
+        .unwrap();
+        log.commit().unwrap();
         // Block 1 is revoked for good, block 2 is logged again after the revoke.
-        log.revoke(&[spare(&geo, 1), spare(&geo, 2)]);
-        log.commit();
-        log.blocks(&[(spare(&geo, 2), data(3)), (spare(&geo, 3), escaped)]);
-        log.commit();
+        log.revoke(&[spare(&geo, 1), spare(&geo, 2)]).unwrap();
+        log.commit().unwrap();
+        log.blocks(&[(spare(&geo, 2), data(3)), (spare(&geo, 3), escaped)])
+            .unwrap();
+        log.commit().unwrap();
         // Not committed.
-        log.blocks(&[(spare(&geo, 0), data(4))]);
+        log.blocks(&[(spare(&geo, 0), data(4))]).unwrap();
 
         let out = assert_clean(&memory);
         assert!(out.replay.dirty && !out.changed);
@@ -196,9 +91,9 @@ fn what_is_judged_is_the_replayed_state() {
     let root = geo.inode_root().get();
     let good = memory.read(root * SIZE, SIZE as usize).unwrap();
     memory.write_at(&data(0), root * SIZE).unwrap();
-    let mut log = Log::new(&memory, &geo, 1, 7);
-    log.blocks(&[(root, good)]);
-    log.commit();
+    let mut log = log(&memory, &geo, 1, 7);
+    log.blocks(&[(root, good)]).unwrap();
+    log.commit().unwrap();
     assert_clean(&memory);
     assert!(run(&memory, Mode::Repair).0.unwrap().changed);
     assert_clean(&memory);
@@ -212,13 +107,14 @@ fn a_damaged_log_is_replayed_up_to_the_damage_and_reset() {
         (3, "wrong checksum in a committed transaction"),
     ] {
         let (memory, geo) = empty(10, 4096);
-        let mut log = Log::new(&memory, &geo, 1, 1);
-        log.blocks(&[(spare(&geo, 0), data(1)), (spare(&geo, 1), data(1))]);
-        log.commit();
-        log.blocks(&[(spare(&geo, 0), data(2))]);
-        log.commit();
-        log.blocks(&[(spare(&geo, 0), data(3))]);
-        log.commit();
+        let mut log = log(&memory, &geo, 1, 1);
+        log.blocks(&[(spare(&geo, 0), data(1)), (spare(&geo, 1), data(1))])
+            .unwrap();
+        log.commit().unwrap();
+        log.blocks(&[(spare(&geo, 0), data(2))]).unwrap();
+        log.commit().unwrap();
+        log.blocks(&[(spare(&geo, 0), data(3))]).unwrap();
+        log.commit().unwrap();
         // The second transaction begins after four blocks.
         let at = (geo.journal_start().get() + 4 + place) * SIZE + if place == 3 { 50 } else { 100 };
         memory.write_at(&[0x77], at).unwrap();
@@ -240,16 +136,45 @@ fn a_damaged_log_is_replayed_up_to_the_damage_and_reset() {
 #[test]
 fn leftovers_of_an_earlier_round_end_the_log() {
     let (memory, geo) = empty(10, 4096);
-    let mut log = Log::new(&memory, &geo, 1, 1);
-    log.blocks(&[(spare(&geo, 0), data(1))]);
-    log.commit();
+    let mut log = log(&memory, &geo, 1, 1);
+    log.blocks(&[(spare(&geo, 0), data(1))]).unwrap();
+    log.commit().unwrap();
     // Older than the transaction before it, and damaged.
     log.time = 10;
-    log.blocks(&[(spare(&geo, 1), data(2))]);
-    log.commit();
+    log.blocks(&[(spare(&geo, 1), data(2))]).unwrap();
+    log.commit().unwrap();
     memory
         .write_at(&[0x77], (geo.journal_start().get() + 4) * SIZE + 100)
         .unwrap();
     let out = assert_clean(&memory);
     assert_eq!(out.replay.transactions, 1);
+}
+
+/// jbd2 refuses such a log even where it is not committed.
+#[test]
+fn a_revoke_block_lists_no_more_than_it_holds() {
+    for committed in [false, true] {
+        let (memory, geo) = empty(10, 4096);
+        let mut log = log(&memory, &geo, 1, 1);
+        log.blocks(&[(spare(&geo, 0), data(1))]).unwrap();
+        log.commit().unwrap();
+        let place = log.revoke(&[spare(&geo, 1)]).unwrap();
+        if committed {
+            log.commit().unwrap();
+        }
+        assert_clean(&memory);
+        let most = SIZE as u32 - 4;
+        for (count, good) in [(most, true), (most + 1, false), (u32::MAX, false)] {
+            memory.write_at(&count.to_be_bytes(), place + 12).unwrap();
+            Seal::LogTail(place).apply(&memory, &geo).unwrap();
+            if good {
+                assert_clean(&memory);
+            } else {
+                assert_finds(&memory, "lists more blocks than it holds");
+            }
+        }
+        let out = run(&memory, Mode::Repair).0.unwrap();
+        assert_eq!((out.left, out.replay.transactions), (0, 1));
+        assert!(!assert_clean(&memory).replay.dirty);
+    }
 }

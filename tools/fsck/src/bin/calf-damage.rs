@@ -12,6 +12,7 @@ use calf_core::random::Random;
 use calf_io::damage::{damage, metadata};
 use calf_io::device::{Device, Storage};
 use calf_io::fields::fields;
+use calf_io::log_fields::Sample;
 use calf_io::mutate::Mutation;
 use clap::Parser;
 
@@ -59,7 +60,13 @@ fn single(
     geo: &Geometry,
     random: &mut Random,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    for field in fields(device, geo)? {
+    let log = Sample::plan(device, geo)?;
+    // A field of the log needs a log.
+    let with_log = args.field.as_ref().is_some_and(|f| f.starts_with("log("));
+    if with_log {
+        log.write(device)?;
+    }
+    for field in fields(device, geo)?.into_iter().chain(log.fields) {
         for mutation in Mutation::ALL {
             let line = format!("{} {mutation}", field.name);
             if args.list {
