@@ -8,11 +8,12 @@ use calf_core::algo::dir::Record;
 use calf_core::algo::extent;
 use calf_core::algo::symlink;
 use calf_core::format::geometry::Geometry;
-use calf_core::format::node;
+use calf_core::format::node::{self, NodeCore, Slot};
 use calf_core::format::{BlockNr, Ino, Kind};
 use calf_io::device::{Memory, Storage};
 use calf_io::editor::Editor;
 use std::ops::ControlFlow;
+use zerocopy::FromBytes;
 
 use super::{Builder, ROOT};
 
@@ -30,22 +31,27 @@ pub struct File {
     pub blocks: BTreeSet<u64>,
 }
 
+/// The level of a node, and the key and the first number in the value of each record that has one.
+fn records(bytes: &[u8], core_at: usize, slots_at: usize) -> (u8, Vec<(u64, u64)>) {
+    let (core, _) = NodeCore::ref_from_prefix(&bytes[core_at..]).unwrap();
+    let nr = usize::from(core.nr.get());
+    let (slots, _) = <[Slot]>::ref_from_prefix_with_elems(&bytes[slots_at..], nr).unwrap();
+    let number = |slot: &Slot| {
+        let value = bytes[usize::from(slot.off.get())..].first_chunk()?;
+        Some((slot.key.get(), u64::from_le_bytes(*value)))
+    };
+    (core.level, slots.iter().filter_map(number).collect())
+}
+
 /// The blocks of a tree's nodes.
 fn nodes(editor: &Editor<'_>, tree: &calf_core::algo::btree::Tree, out: &mut BTreeSet<u64>) {
     use calf_core::algo::store::NodeRead;
     let size = editor.geo().block_size() as usize;
     let mut todo: Vec<(u64, u8)> = Vec::new();
-    let take = |bytes: &[u8], core: usize, slots: usize, todo: &mut Vec<(u64, u8)>| {
-        let level = bytes[core];
-        let nr = u16::from_le_bytes([bytes[core + 2], bytes[core + 3]]);
-        if level == 0 {
-            return;
-        }
-        for i in 0..usize::from(nr) {
-            let at = slots + i * node::SLOT_SIZE + 8;
-            let off = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-            let child = u64::from_le_bytes(bytes[off..off + 8].try_into().unwrap());
-            todo.push((child, level - 1));
+    let take = |bytes: &[u8], core_at: usize, slots_at: usize, todo: &mut Vec<(u64, u8)>| {
+        let (level, records) = records(bytes, core_at, slots_at);
+        if level > 0 {
+            todo.extend(records.into_iter().map(|(_, child)| (child, level - 1)));
         }
     };
     match &tree.root {
@@ -137,16 +143,12 @@ pub fn way_to(memory: &Memory, geo: Geometry, ino: u64) -> BTreeSet<u64> {
             level,
         };
         let bytes = editor.with_node(id, |bytes| bytes.to_vec()).unwrap();
-        level = bytes[node::CORE_OFFSET];
-        if level == 0 {
+        let (here, records) = records(&bytes, node::CORE_OFFSET, node::HEADER_SIZE);
+        if here == 0 {
             return out;
         }
-        let nr = u16::from_le_bytes([bytes[node::CORE_OFFSET + 2], bytes[node::CORE_OFFSET + 3]]);
-        let slot = |i: usize| &bytes[node::HEADER_SIZE + i * node::SLOT_SIZE..];
-        let key = |i: usize| u64::from_le_bytes(slot(i)[..8].try_into().unwrap());
-        let i = (0..usize::from(nr)).rev().find(|&i| key(i) <= ino).unwrap();
-        let off = usize::from(u16::from_le_bytes([slot(i)[8], slot(i)[9]]));
-        block = u64::from_le_bytes(bytes[off..off + 8].try_into().unwrap());
-        level -= 1;
+        let below = records.into_iter().rev().find(|&(key, _)| key <= ino);
+        block = below.unwrap().1;
+        level = here - 1;
     }
 }
