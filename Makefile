@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation coverage fstests crash replay damage compare bench soak nightly shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation coverage fstests crash replay damage fuzz compare bench soak nightly shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -48,6 +48,8 @@ help:
 	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (1156) to every flush, and torn between;'
 	@echo '                        SEED= TORN= FIRST= STATE= (see tests/README.md)'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
+	@echo '  make fuzz             look for inputs that break the shared code, fsck.calf and the replay of journals, guided by'
+	@echo '                        coverage: TARGET=NAME[,NAME] SECONDS= (300) for each, JOBS= at a time; TARGET=NAME INPUT=FILE repeats one'
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
 	@echo '  make bench            calf beside XFS, ext4 and btrfs: time, I/O; instructions with CALF_ACCEL=icount; CASES= FS='
 	@echo '                        ROUNDS= SIZE=full (see docs/performance.md)'
@@ -107,6 +109,9 @@ bench:
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \
 		$(CARGO) test --locked -p calf-fsck --test repair -- --ignored
+
+fuzz:
+	+@FUZZ_SECONDS=$(or $(SECONDS),300) scripts/fuzz.sh
 
 fstests:
 	+@scripts/fstests.sh

@@ -13,6 +13,8 @@ packages=(
 	qemu-system-x86 mmdebstrap e2fsprogs debian-archive-keyring python3
 	# the reports of make fstests
 	python3-junit.xml
+	# what a script needs besides
+	${CALF_DEPS:-}
 )
 
 missing() {

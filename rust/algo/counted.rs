@@ -72,7 +72,7 @@ impl Counted {
     /// Whether any block of `[start, start + len)` is pinned.
     pub fn is_pinned(&self, start: u64, len: u64) -> bool {
         self.next_pinned(start)
-            .is_some_and(|(next, _)| next < start.saturating_add(len))
+            .is_some_and(|(next, _)| next.max(start) < start.saturating_add(len))
     }
 
     /// The first pinned range (of one count) that ends after `from`: start and end.
