@@ -34,24 +34,23 @@ def folder(name):
     return "/".join(name.split("/")[:2])
 
 
+def inside(file, line):
+    """The first line of the function that a line belongs to."""
+    return max((n for n in file["functions"] if n <= line), default=None)
+
+
 def gaps(file):
     """Runs of lines of one function that did not run: (first, last). Lines without code between two do not part them."""
     found, now = [], None
     for line in sorted(file["lines"]):
         if file["lines"][line]:
             now = None
-        elif now and line not in file["functions"]:
+        elif now and inside(file, line) == inside(file, now[0]):
             now[1] = line
         else:
             now = [line, line]
             found.append(now)
     return found
-
-
-def inside(file, line):
-    """The function that a line belongs to, and whether it ran."""
-    first = max((n for n in file["functions"] if n <= line), default=None)
-    return file["functions"].get(first, ["", True])
 
 
 def row(title, files, sum_of=False):
@@ -100,5 +99,5 @@ def text(report, choice, sources):
             a, b, _, _ = count([file])
             yield "%s: %d of %d lines not run (%s run)" % (n, b - a, b, percent(a, b))
             for first, last in left:
-                name, ran = inside(file, first)
+                name, ran = file["functions"].get(inside(file, first), ["", True])
                 yield "  %4d-%-4d %s%s: %s" % (first, last, name, "" if ran else " NOT CALLED", sources[n][first - 1].strip())

@@ -52,10 +52,13 @@ def load(path, text):
     return report
 
 
-def merge(files, more):
+def merge(files, more, text):
     for name, new in more.items():
         file = files.setdefault(name, {"lines": {}, "functions": {}})
         for line, ran in new["lines"].items():
+            # A line of brackets alone holds what drops values, on any of the ways out.
+            if not any(c.isalnum() for c in text[name][line - 1]):
+                continue
             file["lines"][line] = file["lines"].get(line, False) or ran
         for line, (what, ran) in new["functions"].items():
             file["functions"][line] = [what, file["functions"].get(line, [what, False])[1] or ran]
@@ -82,7 +85,7 @@ def add(folder, what, traces, modules):
     if strange:
         print("coverage: %d blocks lay where a module was and are not of it (other modules?)" % strange)
     for m in modules:
-        merge(report["files"], sourcelines.lines(m, codes[m], ROOT))
+        merge(report["files"], sourcelines.lines(m, codes[m], ROOT), text)
     report["runs"].append({"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "what": what})
     report["commit"] = git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "rust") else "")
     with open(path, "w") as f:

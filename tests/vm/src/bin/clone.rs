@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
@@ -356,18 +356,24 @@ fn many_extents(env: &Env) -> Result {
             f.write_all_at(&block(i), 2 * i * bs)?;
         }
         f.sync_all()?;
-        let g = open(&m.path("g"))?;
         let done = AtomicBool::new(false);
-        let reads = std::thread::scope(|s| -> Result<u64> {
-            let reader = s.spawn(|| -> Result<u64> {
+        // Odd while a clone is made.
+        let turn = AtomicU64::new(0);
+        let reads = AtomicU64::new(0);
+        let g = std::thread::scope(|s| -> Result<File> {
+            let reader = s.spawn(|| -> Result {
                 let f = open(&m.path("f"))?;
                 let mut n = 0;
                 while !done.load(Ordering::Relaxed) {
                     let i = n * 37 % count;
+                    let now = turn.load(Ordering::SeqCst);
                     compare("read", &read_at(&f, 2 * i * bs, bs as usize)?, &block(i))?;
+                    if now % 2 == 1 && turn.load(Ordering::SeqCst) == now {
+                        reads.fetch_add(1, Ordering::SeqCst);
+                    }
                     n += 1;
                 }
-                Ok(n)
+                Ok(())
             });
             let writer = s.spawn(|| -> Result {
                 let map = Map::new(&open(&m.path("f"))?, 0, bs as usize)?;
@@ -378,13 +384,28 @@ fn many_extents(env: &Env) -> Result {
                 }
                 Ok(())
             });
-            let result = clone_file(&g, &f);
+            let clone = || -> Result<File> {
+                let _ = std::fs::remove_file(m.path("g"));
+                let g = open(&m.path("g"))?;
+                turn.fetch_add(1, Ordering::SeqCst);
+                let result = clone_file(&g, &f);
+                turn.fetch_add(1, Ordering::SeqCst);
+                result.map(|()| g)
+            };
+            // With one processor the reader does not always get its turn during the first.
+            let mut g = clone();
+            for _ in 0..20 {
+                if g.is_err() || reader.is_finished() || reads.load(Ordering::SeqCst) > 0 {
+                    break;
+                }
+                g = clone();
+            }
             done.store(true, Ordering::Relaxed);
-            let reads = reader.join().unwrap_or(Err("the reader panicked".into()));
+            reader.join().unwrap_or(Err("the reader panicked".into()))?;
             writer.join().unwrap_or(Err("the writer panicked".into()))?;
-            result?;
-            reads
+            g
         })?;
+        let reads = reads.into_inner();
         ensure!(reads > 0, "no read went on");
         write_pattern(&f, 7, 0, 10 * bs)?;
         drop_caches()?;
