@@ -312,6 +312,9 @@ fn clones_of_the_end(env: &Env) -> Result {
         write_pattern(&f, 1, 0, 3 * bs + 7)?;
         let g = open(&m.path("g"))?;
         write_pattern(&g, 2, 0, 8 * bs)?;
+        // Nothing up to the end: nothing happens.
+        clone_file(&g, &open(&m.path("empty"))?)?;
+        ensure_eq!(g.metadata()?.len(), 8 * bs, "size after a clone of nothing");
         let r = clone_range(&g, &f, 2 * bs, 0, 4 * bs);
         ensure_errno!(r, Errno::INVAL, "an end into the middle");
         check_pattern(&g, 2, 0, 8 * bs)?;
@@ -412,7 +415,12 @@ fn many_extents(env: &Env) -> Result {
         for i in (0..count).step_by(7) {
             compare("clone", &read_at(&g, 2 * i * bs, bs as usize)?, &block(i))?;
         }
-        ensure_eq!(extents(&g)?.len() as u64, count, "extents of the clone");
+        // The store by map fills the holes of its page, in which two of them may become one.
+        let n = extents(&g)?.len() as u64;
+        ensure!(
+            (count - 1..=count).contains(&n),
+            "extents of the clone: {n}"
+        );
         // Killed on the way: a part is there, and it is a part of the source.
         let dst = m.path("h");
         let cp = std::process::Command::new(std::env::current_exe()?)

@@ -73,6 +73,24 @@ fn parts_of_blocks(env: &Env) -> Result {
     })
 }
 
+/// Nothing to read or write, buffered and directly, inside the file and past its end.
+fn nothing(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        write_pattern(&open(&m.path("f"))?, 1, 0, 10_000)?;
+        for f in [open(&m.path("f"))?, open_direct(&m.path("f"))?] {
+            let before = f.metadata()?.modified()?;
+            for off in [0, 4096, MIB] {
+                ensure_eq!(f.write_at(&[], off).ctx("write")?, 0, "written");
+                ensure_eq!(f.read_at(&mut [], off).ctx("read")?, 0, "read");
+            }
+            let now = f.metadata()?;
+            ensure_eq!(now.len(), 10_000, "size");
+            ensure_eq!(now.modified()?, before, "mtime");
+        }
+        check_pattern(&open(&m.path("f"))?, 1, 0, 10_000)
+    })
+}
+
 /// Parts of a block may be written directly unless they must be copied.
 fn alignment_is_reported(env: &Env) -> Result {
     each_way(env, |m, cow| {
@@ -335,6 +353,7 @@ fn main() -> ExitCode {
         &env,
         cases![
             parts_of_blocks,
+            nothing,
             alignment_is_reported,
             requests_that_must_not_wait,
             append_and_sync,

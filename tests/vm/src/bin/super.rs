@@ -2,14 +2,14 @@
 
 //! The mounted filesystem as a whole: shutdown, freeze, labels, options, damage.
 
-use calf_vmlib::file::{check_pattern, open, write_pattern};
+use calf_vmlib::file::{check_pattern, fallocate, open, write_pattern, xattr_names};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{self, Aligned, Loop};
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{setxattr, FallocateFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -433,6 +433,8 @@ fn options(env: &Env) -> Result {
         ] {
             ensure_errno!(m.cycle_with(bad), Errno::INVAL, "{what}");
         }
+        m.cycle_with("discard,nodiscard")?;
+        ensure_eq!(shown(m)?, "rw", "the last of two options");
         m.cycle_with("discard")?;
         let remount = |data: &std::ffi::CStr| {
             rustix::mount::mount_remount(&m.mnt, rustix::mount::MountFlags::empty(), data)
@@ -612,12 +614,62 @@ fn synchronous(env: &Env) -> Result {
         go_down(m, NOLOGFLUSH)?;
         m.cycle()?;
         ensure!(m.path("d/f").exists(), "rename");
+        let f = open(&m.path("d/f"))?;
+        fallocate(&f, FallocateFlags::empty(), 0, 50_000)?;
+        drop(f);
+        go_down(m, NOLOGFLUSH)?;
+        m.cycle()?;
+        ensure_eq!(fs::metadata(m.path("d/f"))?.len(), 50_000, "fallocate");
+        setxattr(m.path("d/f"), "user.a", b"1", XattrFlags::empty()).ctx("setxattr")?;
+        go_down(m, NOLOGFLUSH)?;
+        m.cycle()?;
+        ensure_eq!(xattr_names(&m.path("d/f"))?, [b"user.a"], "attributes");
         m.cycle_with("dirsync")?;
         fs::remove_file(m.path("d/f"))?;
         go_down(m, NOLOGFLUSH)?;
         m.cycle()?;
         ensure!(!m.path("d/f").exists(), "unlink under dirsync");
         Ok(())
+    })
+}
+
+/// A truncation that was cut short goes on when the filesystem is mounted again.
+fn truncation_is_finished(env: &Env) -> Result {
+    const PIECES: u64 = 6000;
+    with_small(env, &["-b", "1024"], "", |m| {
+        let path = m.path("f");
+        for _ in 0..20 {
+            let f = open(&path)?;
+            for i in 0..PIECES {
+                f.write_all_at(&[1; 1024], 2048 * i)?;
+            }
+            f.sync_all()?;
+            let full = f.metadata()?.blocks();
+            ensure!(full >= 2 * PIECES, "{full} sectors");
+            let done = AtomicBool::new(false);
+            let result = std::thread::scope(|s| -> Result<std::io::Result<()>> {
+                let truncate = s.spawn(|| {
+                    let result = f.set_len(1024);
+                    done.store(true, Ordering::SeqCst);
+                    result
+                });
+                while f.metadata()?.blocks() > full * 3 / 4 && !done.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                go_down(m, LOGFLUSH)?;
+                Ok(truncate.join().expect("truncate panicked"))
+            })?;
+            drop(f);
+            m.cycle()?;
+            let now = fs::metadata(&path)?;
+            if result.is_ok() {
+                continue; // too late
+            }
+            ensure_eq!(now.len(), 1024, "size");
+            ensure_eq!(now.blocks(), 2, "sectors");
+            return Ok(());
+        }
+        Err(Fail::new("no truncation was cut short"))
     })
 }
 
@@ -641,6 +693,7 @@ fn main() -> ExitCode {
             shutdown_leaves_nothing_behind,
             lazytime,
             synchronous,
+            truncation_is_finished,
             no_kernel_warning,
         ],
         |_| {},
