@@ -57,6 +57,22 @@ fn overwrites_nothing_unasked() {
     let out = mkfs(&["-f", "-q"], &path, "");
     assert!(out.status.success() && out.stdout.is_empty());
     assert_eq!(mkfs(&[], &path, "").status.code(), Some(1));
+    for (at, magic, name) in [
+        (0, &[0x45, 0x3d, 0xcd, 0x28][..], "cramfs"),
+        (0x410, &[0x8f, 0x13], "Minix"),
+        (0x418, &[0x5a, 0x4d], "Minix"),
+        (0x8001, b"BEA01", "UDF"),
+        (0xff6, b"SWAPSPACE2", "swap"),
+        (0x10040, b"_BHRfS_M", "btrfs"),
+    ] {
+        let mut bytes = vec![0; 32 << 20];
+        bytes[at..at + magic.len()].copy_from_slice(magic);
+        fs::write(&path, &bytes).unwrap();
+        let out = mkfs(&[], &path, "");
+        assert_eq!(out.status.code(), Some(1), "{name}");
+        assert!(text(&out.stderr).contains(name), "{}", text(&out.stderr));
+        assert!(fs::read(&path).unwrap() == bytes, "{name}: unchanged");
+    }
 }
 
 #[test]
