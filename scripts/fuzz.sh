@@ -29,7 +29,7 @@ fi
 one() {
 	local name=$1 st=0 log=$out/$1.log corpus=$out/corpus/$1 found=$out/found/$1 stat
 	mkdir -p "$corpus" "$found"
-	CALF_FUZZ_TARGET=$name CALF_FUZZ_SEEDS=$corpus "$engine" "$corpus" -max_len="$2" -max_total_time="$3" \
+	CALF_FUZZ_TARGET=$name CALF_FUZZ_SEEDS=$corpus "$engine" "$corpus" -max_len="$2" -len_control=0 -max_total_time="$3" \
 		-timeout=60 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" >"$log" 2>&1 || st=$?
 	stat=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
 	stat+=" executions, $(grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -n 1)"

@@ -3,7 +3,8 @@
 # `make soak`: long runs in one VM, T=NAME,NAME only some of them. Takes hours.
 #
 #   bigdir clone  a million names, a million extents
-#   damage        the eight mutations of every field of every structure
+#   damage        the eight mutations of every field of every structure; MODEL=CALF_DAMAGE=4096:super has those of fields
+#                 whose names begin so, with blocks of this size
 #   faults        the n-th allocation, page, request fails, for every n of every operation (laboratory build)
 #   model         the model test: SEEDS (20) seeds of STEPS (10000) steps, from seed FIRST (1);
 #                 MODEL="CALF_MODEL_BS=1024 CALF_MODEL_OPTS= CALF_MODEL_SHRINK=1" runs one kind and leaves out steps

@@ -57,7 +57,7 @@ build_bin() {
 	local f p
 	mkdir -p "$1/bin"
 	export CARGO_TARGET_DIR=$BUILD/target-tools
-	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked || exit 2
+	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked --workspace --exclude calf-fuzz || exit 2
 	for f in mkfs.calf fsck.calf calf-dump calf-growfs calf-damage; do
 		# Cargo knows no dot in a program's name, and an explicit target adds a folder.
 		p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/{"$f","${f/./-}","${f/./_}"} 2>/dev/null | head -n 1 || true)
