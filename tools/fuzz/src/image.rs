@@ -22,8 +22,6 @@ use crate::Target;
 
 pub const TARGET: Target = Target {
     name: "image",
-    about:
-        "a filesystem with damaged metadata and right checksums: fsck.calf -n, -p, -y, and -n again",
     run,
     seeds,
     max_len: 160,
