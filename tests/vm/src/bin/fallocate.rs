@@ -6,14 +6,18 @@ use calf_vmlib::file::{
     check_pattern, check_zero, clone_file, compare, extent_bytes, extents, fallocate, open,
     patterned, punch, read_all, unshare, write_pattern,
 };
-use calf_vmlib::fs::{drop_caches, each_block_size as each, with_fs, Mounted};
+use calf_vmlib::fs::{command, drop_caches, each_block_size as each, with_fs, Mounted};
 use calf_vmlib::sys::{Map, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
-use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
+use calf_vmlib::{
+    cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
+};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 const ZERO: FallocateFlags = FallocateFlags::ZERO_RANGE;
@@ -390,29 +394,76 @@ fn under_a_map(env: &Env) -> Result {
     })
 }
 
+/// `FALLOC_FL_WRITE_ZEROES` on the usual disk, whether it can do that or not.
 fn write_zeroes(env: &Env) -> Result {
-    each(env, |m| {
-        let bs = m.space()?.bsize;
-        let f = open(&m.path("f"))?;
-        write_pattern(&f, 1, 0, MIB + 5)?;
-        let r = fallocate(&f, WRITE_ZEROES, 100_001, 2 * MIB);
-        let limit = format!("/sys/block/{}/queue/write_zeroes_unmap_max_bytes", m.bdev());
-        let can = std::fs::read_to_string(limit).is_ok_and(|t| t.trim() != "0");
-        if !can {
-            ensure_errno!(r, Errno::OPNOTSUPP, "write zeroes");
-            return check_pattern(&f, 1, 0, MIB + 5);
+    each(env, |m| zeroes_by_device(m).map(drop))
+}
+
+/// And on a disk that can: a disk of SCSI in memory.
+fn write_zeroes_where_it_can(env: &Env) -> Result {
+    let modprobe = |args: &[&str]| command(Command::new("modprobe").args(args));
+    let settings = [
+        "dev_size_mb=64",
+        "lbpu=1",
+        "lbpws=1",
+        "lbpws10=1",
+        "lbprz=1",
+    ];
+    let (sd, text) = modprobe(&["sd_mod"])?;
+    let (debug, more) = modprobe(&[&["scsi_debug"][..], &settings].concat())?;
+    if (sd, debug) != (0, 0) {
+        return Err(Fail::skip(format!("no scsi_debug: {text} {more}")));
+    }
+    let find = || -> Option<PathBuf> {
+        let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+        disks.map(|d| d.path()).find(|d| {
+            std::fs::read_to_string(d.join("device/model")).is_ok_and(|m| m.trim() == "scsi_debug")
+                && Path::new("/dev")
+                    .join(d.file_name().unwrap_or_default())
+                    .exists()
+        })
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    let disk = loop {
+        match find() {
+            Some(disk) => break disk,
+            None => ensure!(Instant::now() < until, "no disk of scsi_debug"),
         }
-        r?;
-        let mut want = patterned(1, 0, MIB as usize + 5);
-        want.resize(2 * MIB as usize + 100_001, 0);
-        want[100_001..].fill(0);
-        check(m, "f", &want)?;
-        let all = extents(&f)?;
-        ensure_eq!(extent_bytes(&all, FIEMAP_UNWRITTEN), 0, "unwritten bytes");
-        let end = (want.len() as u64).div_ceil(bs) * bs;
-        ensure_eq!(extent_bytes(&all, 0), end, "mapped bytes");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let dev = Path::new("/dev").join(disk.file_name().unwrap_or_default());
+    let result = each(&Env { dev, ..env.clone() }, |m| {
+        ensure!(zeroes_by_device(m)?, "the disk cannot");
         Ok(())
-    })
+    });
+    let (status, text) = modprobe(&["-r", "scsi_debug"])?;
+    result?;
+    ensure_eq!(status, 0, "modprobe -r: {text}");
+    Ok(())
+}
+
+/// Returns whether the disk can.
+fn zeroes_by_device(m: &mut Mounted) -> Result<bool> {
+    let bs = m.space()?.bsize;
+    let f = open(&m.path("f"))?;
+    write_pattern(&f, 1, 0, MIB + 5)?;
+    let r = fallocate(&f, WRITE_ZEROES, 100_001, 2 * MIB);
+    let limit = format!("/sys/block/{}/queue/write_zeroes_unmap_max_bytes", m.bdev());
+    let can = std::fs::read_to_string(limit).is_ok_and(|t| t.trim() != "0");
+    if !can {
+        ensure_errno!(r, Errno::OPNOTSUPP, "write zeroes");
+        return check_pattern(&f, 1, 0, MIB + 5).map(|()| false);
+    }
+    r?;
+    let mut want = patterned(1, 0, MIB as usize + 5);
+    want.resize(2 * MIB as usize + 100_001, 0);
+    want[100_001..].fill(0);
+    check(m, "f", &want)?;
+    let all = extents(&f)?;
+    ensure_eq!(extent_bytes(&all, FIEMAP_UNWRITTEN), 0, "unwritten bytes");
+    let end = (want.len() as u64).div_ceil(bs) * bs;
+    ensure_eq!(extent_bytes(&all, 0), end, "mapped bytes");
+    Ok(true)
 }
 
 /// More than there is: what was found stays, and comes back.
@@ -538,6 +589,7 @@ fn main() -> ExitCode {
             on_shared_files,
             under_a_map,
             write_zeroes,
+            write_zeroes_where_it_can,
             too_much,
             shifts_of_many_extents,
             insert_before_a_stored_page,
