@@ -39,6 +39,11 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        MOUNTED.lock().retain(|uuid| *uuid != self.0);
+        let mut all = MOUNTED.lock();
+        all.retain(|uuid| *uuid != self.0);
+        // Statics of a module are never dropped.
+        if all.is_empty() {
+            *all = KVec::new();
+        }
     }
 }
