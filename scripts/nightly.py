@@ -36,7 +36,7 @@ SUITES = [
     ("faults", "soak T=faults", "VM"),
     ("damage", "damage", ""),
     ("damage-vm", "soak T=damage", "VM"),
-    ("fuzz", "fuzz SECONDS=1800", ""),
+    ("fuzz", "fuzz SECONDS=300", ""),
     ("fsx", "soak T=fsx PART=10000", "VM"),
     ("model", "soak T=model", "VM"),
     ("big", "soak T=bigdir,clone", "VM"),
