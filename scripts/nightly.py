@@ -55,6 +55,8 @@ SUITES = [
     ("fstests-always_cow", "fstests SECTION=always_cow", "VM"),
     ("fstests-lab", "fstests SECTION=lab", "VM"),
 ]
+# What a suite may be told from outside; the page says so.
+TOLD = ("CPUS", "JOBS", "SEED", "SEEDS", "STEPS", "OPS", "PART", "KILLS", "TIMES", "SEQUENCES", "TORN", "TESTS", "EXCLUDE")
 HEAD = "| suite | `make` | runner | result | it said | duration | commit | date |\n|---|---|---|---|---|---|---|---|\n"
 TEXT = """# Status
 
@@ -68,6 +70,12 @@ Machine: %s.
 
 def output(*command):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def commit():
+    """The commit, with -dirty if files differ from it, but for the page that this writes itself."""
+    changed = output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/status.md")
+    return output("git", "describe", "--always") + ("-dirty" if changed else "")
 
 
 def has_kvm():
@@ -126,15 +134,16 @@ def run(name, arguments, runner, log):
     """Runs one suite; the cells of its line."""
     words = [w.replace("@all", all_vm_tests()) for w in arguments.split()]
     command = ["make", "--no-print-directory"] + words + (["RUNNER=" + runner] if runner else [])
-    begin = time.monotonic()
+    begin, built = time.monotonic(), commit()
     with open(log, "w") as f:
         # Each suite has the clock of its own start.
         drop = ("CALF_T0", "SUITES", "AGAIN", "RUNNER", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
         environment = {k: v for k, v in os.environ.items() if k not in drop}
         status = subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment)
     seconds = int(time.monotonic() - begin)
-    return [name, "`%s`" % arguments.replace("@all", "(all)"), runner or "host", "passed" if status == 0 else "**failed (%d)**" % status,
-            last_line(log), duration(seconds), output("git", "describe", "--always", "--dirty"), str(datetime.date.today())]
+    told = "".join(" %s=%s" % (v, os.environ[v]) for v in TOLD if os.environ.get(v))
+    return [name, "`%s%s`" % (arguments.replace("@all", "(all)"), told), runner or "host", "passed" if status == 0 else "**failed (%d)**" % status,
+            last_line(log), duration(seconds), built, str(datetime.date.today())]
 
 
 def main():
@@ -146,7 +155,7 @@ def main():
     runner = os.environ.get("RUNNER", "auto")
     if runner == "auto":
         runner = "qemu" if has_kvm() else "uml"
-    commit = output("git", "describe", "--always", "--dirty")
+    now = commit()
     logs = os.path.join(ROOT, "build", "nightly")
     os.makedirs(logs, exist_ok=True)
     failed = []
@@ -158,7 +167,7 @@ def main():
         if "fstests" in arguments.split() and not os.environ.get("FSTESTS"):
             print("%s: left out: no FSTESTS=" % name, flush=True)
             continue
-        if done and done[6] == commit and done[3] == "passed" and not os.environ.get("AGAIN"):
+        if done and done[6] == now and done[3] == "passed" and not os.environ.get("AGAIN"):
             print("%s: passed on this commit already" % name, flush=True)
             continue
         log = os.path.join(logs, "%s-%s.log" % (name, machine or "host"))
