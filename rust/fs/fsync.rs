@@ -21,7 +21,13 @@ pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool
     crate::lab::dio::wait_for_tickets(inode);
     // Without the data there is nothing to promise; and what failed for the data would now fail for the
     // journal, which stops the filesystem for good.
-    file.write_and_wait(start, end)?;
+    let written = file.write_and_wait(start, end);
+    if written.is_err() {
+        // After EIO the core does not wait. What else fails until writeback ends is told here, not again by
+        // the next fsync.
+        let _ = file.wait(start, end);
+        return written;
+    }
     let logged = fsync_metadata(inode, datasync);
     file.check_wb_err()?;
     logged

@@ -88,6 +88,16 @@ impl<F: FileSystem> File<F> {
         })
     }
 
+    /// `file_fdatawait_range`: waits for writeback of bytes, `end` inclusive, and tells its error as
+    /// [`Self::check_wb_err`] does.
+    pub fn wait(&self, start: u64, end: u64) -> Result {
+        // CAST: offsets are below `i64::MAX`, which also stands for "all".
+        // SAFETY: The file is valid.
+        to_result(unsafe {
+            bindings::file_fdatawait_range(self.as_ptr(), start as i64, end as i64)
+        })
+    }
+
     /// `file_check_and_advance_wb_err`.
     pub fn check_wb_err(&self) -> Result {
         // SAFETY: The file is valid.
