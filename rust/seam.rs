@@ -54,6 +54,16 @@ impl<T> FVec<T> {
         Ok(())
     }
 
+    /// Appends copies of all of `v`, or nothing and says no: without allocating.
+    pub fn extend_within_capacity(&mut self, v: &[T]) -> bool
+    where
+        T: Clone,
+    {
+        let fits = self.0.capacity() - self.0.len() >= v.len();
+        // NO-FAIL: there is room, so this does not allocate.
+        fits && self.0.extend_from_slice(v, GFP_KERNEL).is_ok()
+    }
+
     /// Makes room for `n` more items.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoMem> {
         self.0.reserve(n, GFP_KERNEL).map_err(|_| NoMem)
@@ -101,6 +111,13 @@ impl<T> FVec<T> {
 }
 
 impl<T: Clone> FVec<T> {
+    /// A copy of `v`.
+    pub fn from_slice(v: &[T]) -> Result<Self, NoMem> {
+        let mut vec = Self::with_capacity(v.len())?;
+        vec.0.extend_from_slice(v, GFP_KERNEL).map_err(|_| NoMem)?;
+        Ok(vec)
+    }
+
     /// A vector of `n` copies of `v`.
     pub fn from_elem(v: T, n: usize) -> Result<Self, NoMem> {
         KVVec::from_elem(v, n, GFP_KERNEL)

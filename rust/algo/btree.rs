@@ -225,7 +225,12 @@ impl Tree {
                     };
                     return Ok(Turn::Arrived(f(view, block, bounds)?));
                 }
-                down(view, block, key, bounds).map_err(|what| corrupt(block, what))
+                let turn = down(view, block, key, bounds).map_err(|what| corrupt(block, what))?;
+                if let Turn::Down { level: 1, step, .. } = &turn {
+                    let leaves = usize::from(step.index)..view.len();
+                    s.read_ahead(leaves.map_while(|i| view.child(i).ok()));
+                }
+                Ok(turn)
             })?;
             match turn {
                 Turn::Arrived(result) => return Ok(result),

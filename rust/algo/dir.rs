@@ -270,15 +270,10 @@ impl Batch {
 
     fn push(&mut self, key: u64, value: &[u8]) -> Option<()> {
         let len = u16::try_from(value.len()).ok()?;
-        if self.bytes.capacity() - self.bytes.len() < value.len() {
+        if self.keys.capacity() == self.keys.len() || !self.bytes.extend_within_capacity(value) {
             return None;
         }
-        self.keys.push_within_capacity((key, len)).ok()?;
-        for &b in value {
-            // NO-FAIL: the room was checked above.
-            let _ = self.bytes.push_within_capacity(b);
-        }
-        Some(())
+        self.keys.push_within_capacity((key, len)).ok()
     }
 }
 

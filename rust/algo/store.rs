@@ -47,6 +47,9 @@ pub trait NodeRead {
     /// when it entered memory (C11); trees check the node's name against `id` on every call.
     /// A node changed earlier in the same edit is seen with its changes.
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
+
+    /// Hears which leaf is about to be read, and which follow it in the order of the keys.
+    fn read_ahead(&self, _leaves: impl Iterator<Item = BlockNr>) {}
 }
 
 /// Change of nodes, all or nothing: the store keeps private copies ("shadows"), publishes all of

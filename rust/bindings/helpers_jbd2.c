@@ -27,6 +27,23 @@ struct buffer_head *calf_bread(struct block_device *bdev, sector_t block, unsign
 	return bh;
 }
 
+void calf_read_ahead(struct block_device *bdev, const u64 *blocks, unsigned int n, unsigned int size)
+{
+	struct blk_plug plug;
+
+	blk_start_plug(&plug);
+	while (n--) {
+		struct buffer_head *bh = bdev_getblk(bdev, *blocks++, size, GFP_NOWAIT | __GFP_MOVABLE);
+
+		if (!bh)
+			break;
+		if (!calf_buffer_uptodate(bh))
+			bh_readahead(bh, REQ_RAHEAD | REQ_META);
+		brelse(bh);
+	}
+	blk_finish_plug(&plug);
+}
+
 struct buffer_head *calf_find_buffer(struct block_device *bdev, sector_t block, unsigned int size)
 {
 	return __find_get_block(bdev, block, size);

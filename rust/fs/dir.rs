@@ -73,7 +73,7 @@ pub(crate) fn read(dir: &Inode, from: u64, batch: &mut Batch) -> Result {
     sb.check_readable()?;
     let ext = dir.data().ext.read();
     let tree = ext.tree(dir);
-    batch.fill(&tree, &sb.reader(), from)
+    batch.fill(&tree, &sb.reader_ahead(), from)
 }
 
 /// The target of the symbolic link `inode`.

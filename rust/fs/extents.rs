@@ -3,14 +3,16 @@
 //! Unmapping: what truncate, punch, reflink and evict share.
 //!
 //! A range is taken apart in *steps*, each bounded in what it changes (B1): one piece of one extent,
-//! all of whose blocks lie in one group and have the same reference count. Several steps share a
-//! handle while its credits last; no guard survives from one handle to the next (D3).
+//! all of whose blocks lie in one group and have the same reference count. Several steps are published
+//! together, and share a handle, while its credits last; no guard survives from one handle to the next (D3).
+//! If one of them fails, those before it are done again one by one.
 
 use super::alloc::Run;
 use super::credits::{Credits, EDIT_SPACE};
 use super::inode::{Inode, InodeExt};
 use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
+use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent};
 use crate::algo::refcount;
 use crate::format::types::{BlockNr, Ino};
@@ -24,6 +26,9 @@ pub(crate) const BATCH: Credits = Credits::new(2 * Credits::STEP.blocks, 2 * Cre
 
 /// Blocks for tree nodes that such a handle starts with.
 pub(crate) const BATCH_SPACE: u64 = 4 * EDIT_SPACE;
+
+/// Most steps that are published together.
+pub(crate) const MOST: usize = 64;
 
 /// Is there credit and space for another step (B1)?
 pub(crate) fn may_continue(trans: &Trans<'_>) -> bool {
@@ -89,15 +94,23 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64) -> Result<Option<u64>> {
     let space = MetaSpace::pool(sb, BATCH_SPACE)?;
     let mut trans = Trans::start(sb, BATCH, space)?;
     let mut at = start;
+    let mut most = MOST;
     loop {
         let mut ext = inode.data().ext.write();
-        let Some(done) = unmap_step(&mut trans, inode, &mut ext, at, end)? else {
-            drop(ext);
-            trans.stop()?;
-            return Ok(None);
-        };
+        let result = unmap_steps(&mut trans, inode, &mut ext, at, end, most);
         drop(ext);
-        at = done.fblk.saturating_add(done.len);
+        match result {
+            Ok((_, true)) => {
+                trans.stop()?;
+                return Ok(None);
+            }
+            Ok((next, false)) => at = next,
+            Err(_) if most > 1 && !sb.is_shutdown() => {
+                trans.cancel();
+                most = 1;
+            }
+            Err(e) => return Err(e),
+        }
         if !may_continue(&trans) {
             trans.stop()?;
             return Ok(Some(at));
@@ -105,47 +118,56 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64) -> Result<Option<u64>> {
     }
 }
 
-/// One step: unmaps the first piece in `[start, end)` and publishes that. Returns the piece.
-pub(crate) fn unmap_step(
+/// Unmaps the first pieces in `[start, end)`, at most `most`, and publishes that: one after the other is taken
+/// out of the same copies of the nodes. Returns where to go on, and whether nothing is left.
+fn unmap_steps(
     trans: &mut Trans<'_>,
     inode: &Inode,
     ext: &mut InodeExt,
     start: u64,
     end: u64,
-) -> Result<Option<Extent>> {
+    most: usize,
+) -> Result<(u64, bool)> {
     let mut tree = ext.tree(inode);
-    let Some(piece) = first_piece(trans.sb(), inode, ext, trans, start, end)? else {
-        return Ok(None);
+    let (mut at, mut pieces, mut freed) = (start, 0, 0u64);
+    let all = loop {
+        let Some(piece) = first_piece(trans.sb(), inode, &tree, trans, at, end)? else {
+            break true;
+        };
+        let piece = drop_blocks(trans, ext.may_share(), piece)?;
+        at = piece.end();
+        extent::remove_step(&mut tree, trans, piece.fblk, at)?;
+        freed = freed.saturating_add(piece.len);
+        pieces += 1;
+        if pieces >= most || !may_continue(trans) {
+            break false;
+        }
     };
-    let piece = drop_blocks(trans, ext.may_share(), piece)?;
-    extent::remove_step(
-        &mut tree,
-        trans,
-        piece.fblk,
-        piece.fblk.saturating_add(piece.len),
-    )?;
+    if pieces == 0 {
+        return Ok((at, true));
+    }
     let joined = trans.join_inode(inode)?;
 
     // From here on nothing fails.
     ext.set_tree(&tree);
-    ext.nblocks = ext.nblocks.saturating_sub(piece.len);
+    ext.nblocks = ext.nblocks.saturating_sub(freed);
     inode.data().bump_data_seq();
     publish_blocks(inode, ext);
     trans.log_inode(joined, ext.record(inode));
     trans.apply();
-    Ok(Some(piece))
+    Ok((at, all))
 }
 
 /// The part of the first extent in `[start, end)` that lies in one group of the device.
-pub(crate) fn first_piece(
+fn first_piece(
     sb: &Sb,
     inode: &Inode,
-    ext: &InodeExt,
+    tree: &Tree,
     trans: &Trans<'_>,
     start: u64,
     end: u64,
 ) -> Result<Option<Extent>> {
-    let Some(e) = extent::next_extent(&ext.tree(inode), trans, start)? else {
+    let Some(e) = extent::next_extent(tree, trans, start)? else {
         return Ok(None);
     };
     let Some(mut piece) = clip(e, start, end) else {

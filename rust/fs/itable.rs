@@ -65,19 +65,17 @@ pub(crate) fn iget_orphan(sb: &SuperBlock, ino: Ino) -> Result<ARef<Inode>> {
 
 /// The record of inode `ino`, if there is one.
 fn read_record(sb: &Sb, ino: Ino) -> Result<Option<InodeRecord>> {
-    let value = {
+    let record = {
         let _table = sb.itable_lock().read();
         let _records = sb.record_lock().read();
-        Tree::global(Kind::Inodes, sb.geo().inode_root()).get(&sb.reader(), ino.get())?
+        let table = Tree::global(Kind::Inodes, sb.geo().inode_root());
+        // The node passed its verifier, but records change under the record lock without it (S2).
+        let parse = |value: &[u8]| InodeRecord::parse(ino, value).copied();
+        // Inodes that were made together are used together.
+        table.get_with(&sb.reader_ahead(), ino.get(), parse)?
     };
-    let Some(value) = value else {
-        return Ok(None);
-    };
-    // The node passed its verifier, but records change under the record lock without it (S2).
-    match InodeRecord::parse(ino, &value) {
-        Ok(rec) => Ok(Some(*rec)),
-        Err(what) => Err(sb.corrupted(Place::Ino(ino), what)),
-    }
+    let corrupted = |what| sb.corrupted(Place::Ino(ino), what);
+    record.transpose().map_err(corrupted)
 }
 
 fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {

@@ -4,7 +4,7 @@
 //!
 //! Both files are locked against everybody, both ranges are written back, the destination's range
 //! is out of the page cache and its staging is empty (C-REMAP, B5). Then the destination's blocks
-//! are exchanged in *chunks*, each one transaction: one more reference on a run of the source's
+//! are exchanged in *chunks*, many to a transaction: one more reference on a run of the source's
 //! blocks, the old blocks of the destination dropped, the new mapping, the size on disk. A crash
 //! in between leaves a clone of a part, of which every block is old or new. A signal that kills the
 //! task, or an error, stops between two chunks.
@@ -20,7 +20,9 @@ use super::begin_write::WRITE_OPS;
 use super::begin_zero::ZERO;
 use super::credits::Credits;
 use super::ext_set::ExtSet;
-use super::extents::{self, drop_blocks, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE};
+use super::extents::{
+    self, drop_blocks, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE, MOST,
+};
 use super::fallocate::flush_unmap;
 use super::inode::{Inode, MAY_SHARE};
 use super::itable;
@@ -186,10 +188,16 @@ impl Remap<'_> {
         let space = MetaSpace::reserve(self.sb, BATCH_SPACE).map_err(|e| (at, e))?;
         let mut trans = Trans::start(self.sb, BATCH, space).map_err(|e| (at, e))?;
         let mut done = at;
+        let mut most = MOST;
         loop {
-            match self.chunk(&mut trans, done) {
+            match self.chunks(&mut trans, done, most) {
                 Ok(0) => break,
                 Ok(n) => done += n,
+                // Those before the one that fails are done one by one.
+                Err(_) if most > 1 && !self.sb.is_shutdown() => {
+                    trans.cancel();
+                    most = 1;
+                }
                 Err(e) => return Err((done, e)),
             }
             if done >= self.blocks || !may_continue(&trans) {
@@ -200,28 +208,92 @@ impl Remap<'_> {
         Ok(done)
     }
 
-    /// Blocks from `at` on that are not written in the source; they become holes (B5).
+    /// Blocks from `at` on that are not written in the source; they become holes (B5). None if they are
+    /// holes in the destination already.
     fn hole_at(&self, at: u64) -> Result<Option<u64>> {
-        let ext = self.from.data().ext.read();
-        let fblk = self.src + at;
-        let old = map::old_at(self.sb, self.from, &ext, fblk)?;
-        let left = self.blocks - at;
-        Ok(match old {
-            Old::Written(_) => None,
-            _ => Some(old.end().saturating_sub(fblk).clamp(1, left)),
+        let mut ext = ExtSet::lock([self.from, self.to]);
+        let (from, to) = (self.src + at, self.dst + at);
+        let source = map::old_at(self.sb, self.from, ext.of(self.from), from)?;
+        if source.written().is_some() {
+            return Ok(None);
+        }
+        let hole = source.end().saturating_sub(from).clamp(1, self.blocks - at);
+        Ok(match map::old_at(self.sb, self.to, ext.of(self.to), to)? {
+            Old::Hole { end } if end >= to.saturating_add(hole) => None,
+            _ => Some(hole),
         })
     }
 
-    /// One chunk in `trans`: as many blocks from `at` on as lie in one extent and one group on
-    /// both sides and have one reference count each. Returns how many; 0 for a hole in the source.
-    fn chunk(&self, trans: &mut Trans<'_>, at: u64) -> Result<u64> {
-        let sb = self.sb;
+    /// Up to `most` chunks from `at` on, published together. Returns how many blocks they have; 0 where
+    /// the destination must lose blocks for a hole in the source.
+    fn chunks(&self, trans: &mut Trans<'_>, at: u64, most: usize) -> Result<u64> {
         let mut ext = ExtSet::lock([self.from, self.to]);
+        let mut tree = ext.of(self.to).tree(self.to);
+        let (mut done, mut mapped, mut dropped) = (0u64, 0u64, 0u64);
+        for nth in 0..most {
+            if at + done >= self.blocks || (nth > 0 && !may_continue(trans)) {
+                break;
+            }
+            let (n, new, old) = self.chunk(trans, &mut ext, &mut tree, at + done)?;
+            if n == 0 {
+                break;
+            }
+            done += n;
+            mapped += new;
+            dropped += old;
+        }
+        if done == 0 {
+            return Ok(0);
+        }
+        let joined = trans.join_inode(self.to)?;
+
+        // From here on nothing fails.
+        let target = ext.of(self.to);
+        target.set_tree(&tree);
+        target.nblocks = target
+            .nblocks
+            .saturating_add(mapped)
+            .saturating_sub(dropped);
+        let size = self.size_after(at + done);
+        target.disk_size = target.disk_size.max(size);
+        if size > self.to.size() {
+            self.to.set_size(size);
+        }
+        publish_blocks(self.to, target);
+        trans.log_inode(joined, target.record(self.to));
+        self.from.data().bump_data_seq();
+        self.to.data().bump_data_seq();
+        trans.apply();
+        Ok(done)
+    }
+
+    /// Prepares one chunk: as many blocks from `at` on as lie in one extent and one group on both sides and
+    /// have one reference count each, or are holes. Returns how many, 0 where the destination has something
+    /// for a hole in the source; how many are mapped now, and how many were before.
+    ///
+    /// What is mapped from `at` on is read as it was before the chunks that are prepared already, which do
+    /// not change it; the counts as they will be.
+    fn chunk(
+        &self,
+        trans: &mut Trans<'_>,
+        ext: &mut ExtSet<'_>,
+        tree: &mut Tree,
+        at: u64,
+    ) -> Result<(u64, u64, u64)> {
+        let sb = self.sb;
         let from = self.src + at;
         let to = self.dst + at;
         let source = match map::old_at(sb, self.from, ext.of(self.from), from)? {
             Old::Written(e) => map::clip(e, from, from.saturating_add(self.blocks - at)),
-            _ => return Ok(0),
+            // Where there is nothing on either side, nothing changes.
+            source => {
+                let hole = source.end().saturating_sub(from).min(self.blocks - at);
+                let n = match map::old_at(sb, self.to, ext.of(self.to), to)? {
+                    Old::Hole { end } => hole.min(end.saturating_sub(to)),
+                    _ => 0,
+                };
+                return Ok((n, 0, 0));
+            }
         };
         let old = map::old_at(sb, self.to, ext.of(self.to), to)?;
         let mut n = source.len.min(old.end().saturating_sub(to));
@@ -247,14 +319,13 @@ impl Remap<'_> {
         if more.ok_or(EMLINK)? != n {
             return Err(EINVAL);
         }
-        let mut tree = ext.of(self.to).tree(self.to);
         let mut dropped = 0;
         if let Some(old) = old {
             dropped = drop_blocks(trans, true, old)?.len;
             if dropped != n {
                 return Err(EINVAL);
             }
-            extent::remove_step(&mut tree, trans, to, to + n)?;
+            extent::remove_step(tree, trans, to, to + n)?;
         }
         let new = Extent {
             fblk: to,
@@ -262,24 +333,8 @@ impl Remap<'_> {
             len: n,
             unwritten: false,
         };
-        extent::insert(&mut tree, trans, new)?;
-        let joined = trans.join_inode(self.to)?;
-
-        // From here on nothing fails.
-        let target = ext.of(self.to);
-        target.set_tree(&tree);
-        target.nblocks = target.nblocks.saturating_add(n).saturating_sub(dropped);
-        let size = self.size_after(at + n);
-        target.disk_size = target.disk_size.max(size);
-        if size > self.to.size() {
-            self.to.set_size(size);
-        }
-        publish_blocks(self.to, target);
-        trans.log_inode(joined, target.record(self.to));
-        self.from.data().bump_data_seq();
-        self.to.data().bump_data_seq();
-        trans.apply();
-        Ok(n)
+        extent::insert(tree, trans, new)?;
+        Ok((n, n, dropped))
     }
 
     /// The least size of the destination when `done` blocks are done.

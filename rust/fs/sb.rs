@@ -69,6 +69,12 @@ impl Dev {
         self.bdev.read(block.get())
     }
 
+    /// Begins to read a few of these blocks, unless the first is in memory. What it reads is not verified (C11).
+    fn read_ahead(&self, blocks: impl Iterator<Item = BlockNr>) {
+        let inside = blocks.take_while(|b| self.check(*b).is_ok());
+        self.bdev.read_ahead(inside.map(|b| b.get()));
+    }
+
     /// The buffer of a block that will be written whole.
     pub(crate) fn get(&self, block: BlockNr) -> Result<BufferHead> {
         self.check(block)?;
@@ -493,14 +499,23 @@ impl Sb {
         NodeReader {
             sb: self,
             wait: true,
+            ahead: false,
+        }
+    }
+
+    /// The same for callers that will soon want the next leaves too.
+    pub(crate) fn reader_ahead(&self) -> NodeReader<'_> {
+        NodeReader {
+            ahead: true,
+            ..self.reader()
         }
     }
 
     /// The same for callers that must not wait (U2): `EAGAIN` for what is not in memory, verified.
     pub(crate) fn reader_nowait(&self) -> NodeReader<'_> {
         NodeReader {
-            sb: self,
             wait: false,
+            ..self.reader()
         }
     }
 }
@@ -510,6 +525,7 @@ impl Sb {
 pub(crate) struct NodeReader<'a> {
     sb: &'a Sb,
     wait: bool,
+    ahead: bool,
 }
 
 impl<'a> NodeReader<'a> {
@@ -537,7 +553,8 @@ impl<'a> NodeReader<'a> {
             .check_block(id.block)
             .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
         let bh = sb.dev.read(id.block)?;
-        let checked = if bh.is_verified() {
+        let was_verified = bh.is_verified();
+        let checked = if was_verified {
             node::verify_identity(bh.data(), &id, sb.geo().uuid())
         } else {
             node::verify(bh.data(), &id, sb.geo().uuid())
@@ -545,7 +562,9 @@ impl<'a> NodeReader<'a> {
         if let Err(what) = checked {
             return Err(sb.corrupted(Place::Block(id.block), what));
         }
-        bh.set_verified();
+        if !was_verified {
+            bh.set_verified();
+        }
         Ok(bh)
     }
 }
@@ -563,6 +582,13 @@ impl NodeRead for NodeReader<'_> {
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         Ok(f(self.node(id)?.data()))
+    }
+
+    fn read_ahead(&self, leaves: impl Iterator<Item = BlockNr>) {
+        if self.ahead {
+            let sound = |b: &BlockNr| self.sb.geo().check_block(*b).is_ok();
+            self.sb.dev.read_ahead(leaves.filter(sound));
+        }
     }
 }
 

@@ -192,16 +192,25 @@ impl<'a> Trans<'a> {
         self.handle.tid()
     }
 
-    /// Do the credits last for another step that needs `need` (B1)?
+    /// Do the credits last for what has been prepared and another step that needs `need` (B1)?
     pub(crate) fn can_continue(&self, need: Credits) -> bool {
-        self.handle.credits() >= need.blocks && self.handle.revokes() >= need.revokes
+        let freed = |s: &&Shadow| matches!(s.state, ShadowState::Freed { .. });
+        let revokes = self.shadows.iter().filter(freed).count();
+        let last = |have: u32, need: u32, pending: usize| {
+            u32::try_from(pending).is_ok_and(|n| have >= need.saturating_add(n))
+        };
+        last(self.handle.credits(), need.blocks, self.pending())
+            && last(self.handle.revokes(), need.revokes, revokes)
     }
 
     /// Do the credits last for what has been prepared? For steps whose demand is not a constant.
     pub(crate) fn fits(&self) -> bool {
-        let groups = self.groups.len().saturating_mul(2);
-        let blocks = self.shadows.len() + self.records.len() + groups;
-        u32::try_from(blocks).is_ok_and(|n| n <= self.handle.credits())
+        self.can_continue(Credits::new(0, 0))
+    }
+
+    /// Blocks that [`Trans::apply`] is going to change, at most.
+    fn pending(&self) -> usize {
+        self.shadows.len() + self.records.len() + self.groups.len().saturating_mul(2)
     }
 
     /// Blocks that are left for new nodes.
@@ -438,16 +447,22 @@ impl<'a> Trans<'a> {
             return;
         }
         let _records = self.sb.record_lock().write();
-        for r in self.records.iter() {
+        let block = |r: &Record| r.record.as_ref().map(|_| r.buf.buffer().block());
+        for (i, r) in self.records.iter().enumerate() {
             let Some(rec) = r.record.as_ref() else {
                 continue;
             };
             let bytes = rec.as_bytes();
+            // Directory and file often lie in one leaf: the last of them makes its checksum.
+            let more = self.records.iter().skip(i + 1).map(block);
+            let last = !more.into_iter().any(|b| b == block(r));
             r.buf.update(&self.handle, |block| {
                 if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
                     target.copy_from_slice(bytes);
                 }
-                node::seal(block, uuid);
+                if last {
+                    node::seal(block, uuid);
+                }
             });
         }
         self.records.clear();

@@ -70,6 +70,21 @@ impl BlockDev {
         unsafe { BufferHead::find(self.ptr, block, self.size) }
     }
 
+    /// Begins to read the first 16 of `blocks`, unless the first is in memory.
+    pub fn read_ahead(&self, blocks: impl Iterator<Item = u64>) {
+        let mut some = [0; 16];
+        let mut n = 0;
+        for (place, block) in some.iter_mut().zip(blocks) {
+            if n == 0 && self.find(block).is_some() {
+                return;
+            }
+            *place = block;
+            n += 1;
+        }
+        // SAFETY: By the type invariant; `some` has more than `n` blocks.
+        unsafe { bindings::calf_read_ahead(self.ptr, some.as_ptr(), n, self.size) };
+    }
+
     /// Can the device write zeros without writing them (`bdev_write_zeroes_unmap_sectors`)?
     pub fn unmaps_zeroes(&self) -> bool {
         // SAFETY: By the type invariant.

@@ -38,9 +38,8 @@ impl NodeStore for Trans<'_> {
             Some(i) => i,
             None => {
                 let bh = self.sb.reader().node(id)?;
-                let mut data = FVec::from_elem(0u8, self.block_size())?;
                 let buf = self.handle.write_access(bh)?;
-                data.copy_from_slice(buf.buffer().data());
+                let data = FVec::from_slice(buf.buffer().data())?;
                 self.shadows.push(Shadow {
                     id,
                     state: ShadowState::Live { buf, fresh: false },

@@ -3,7 +3,7 @@
 //! Measures calf beside XFS, ext4 and btrfs: the same cases, in turn, on the same device. `make bench` runs it, and
 //! `scripts/bench.py` makes tables of what it prints: a line `CALF-BENCH` for each case, filesystem and round.
 //!
-//! Environment: `CALF_BENCH_CASES`, `CALF_BENCH_FS` (comma separated; a case is chosen by a part of its name),
+//! Environment: `CALF_BENCH_CASES`, `CALF_BENCH_FS` (comma separated; a case is chosen by a part of its name, or by name and size),
 //! `CALF_BENCH_ROUNDS`, `CALF_BENCH_SIZE` (`full`: the large ones too), `CALF_BENCH_DEVICE` (`null`: a disk in memory
 //! without a queue, else the test disk).
 
@@ -22,9 +22,10 @@ fn word(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
 }
 
-/// Says whether `name` contains one of the comma separated words, or there are none.
+/// Says whether `name` contains one of the comma separated words, or is one that has a size, or there are none.
 fn chosen(words: &str, name: &str) -> bool {
-    words.is_empty() || words.split(',').any(|w| name.contains(w))
+    let one = |w: &str| name == w || !w.contains('@') && name.contains(w);
+    words.is_empty() || words.split(',').any(one)
 }
 
 /// One case on a fresh filesystem.

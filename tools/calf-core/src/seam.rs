@@ -41,6 +41,18 @@ impl<T> FVec<T> {
         Ok(())
     }
 
+    /// Appends copies of all of `v`, or nothing and says no: without allocating.
+    pub fn extend_within_capacity(&mut self, v: &[T]) -> bool
+    where
+        T: Clone,
+    {
+        let fits = self.0.capacity() - self.0.len() >= v.len();
+        if fits {
+            self.0.extend_from_slice(v);
+        }
+        fits
+    }
+
     /// Makes room for `n` more items.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoMem> {
         self.0.try_reserve(n).map_err(|_| NoMem)
@@ -80,6 +92,13 @@ impl<T> FVec<T> {
 }
 
 impl<T: Clone> FVec<T> {
+    /// A copy of `v`.
+    pub fn from_slice(v: &[T]) -> Result<Self, NoMem> {
+        let mut vec = Self::with_capacity(v.len())?;
+        vec.0.extend_from_slice(v);
+        Ok(vec)
+    }
+
     /// A vector of `n` copies of `v`.
     pub fn from_elem(v: T, n: usize) -> Result<Self, NoMem> {
         let mut vec = Self::with_capacity(n)?;

@@ -224,10 +224,12 @@ fn use_it(env: &Env, disk: &Loop, seed: u64, done: &str) -> Result {
             .err(),
     );
     for e in &errors {
-        // A name may lead to nothing, as one that does not fit its hash does, and a directory may not be one.
+        // A name may lead to nothing, as one that does not fit its hash does, or be longer than one may ask for, and
+        // a directory may not be one.
         let gone = [
             Errno::NOENT,
             Errno::NODATA,
+            Errno::RANGE,
             Errno::NOTDIR,
             Errno::NOTEMPTY,
             Errno::ISDIR,
