@@ -27,7 +27,7 @@ else
 	ARCH=x86_64 FRAGMENTS=(base x86) LOCALVERSION=-calf IMAGE=bzImage
 fi
 if [ "$full" = full ]; then
-	FRAGMENTS+=(full) LOCALVERSION+=-full
+	FRAGMENTS+=(full x86-full) LOCALVERSION+=-full
 fi
 if [ -n "$VARIANT" ]; then
 	FRAGMENTS+=("$VARIANT") LOCALVERSION+=-$VARIANT
