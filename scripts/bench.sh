@@ -5,7 +5,7 @@
 # count I/O and time, `icount` (CALF_ACCEL=icount) counts instructions.
 #
 # CASES=a,b      parts of the names of cases (all)
-# FS=calf,xfs    parts of the names of filesystems (all)
+# FS=calf,xfs    parts of the names of filesystems (all); raw is the device without one
 # ROUNDS=N       how often each has its turn (10)
 # SIZE=full      the large sizes too
 # DEVICE=null    a disk in memory without a queue (with icount always), else the VM's disk

@@ -8,7 +8,7 @@ mod direct;
 mod names;
 mod space;
 
-use crate::turn::{Kind, Turn};
+use crate::turn::{Kind, Turn, RAW};
 use calf_vmlib::error::Context;
 use calf_vmlib::rng::Rng;
 use calf_vmlib::{ensure_eq, file, Result};
@@ -35,6 +35,8 @@ pub struct Case {
     pub unit: &'static str,
     /// What it asks for.
     pub needs: Needs,
+    /// It can do with the device itself in place of a file.
+    pub raw: bool,
     /// Sizes it runs with.
     pub sizes: &'static [u64],
     /// More of them, which take long.
@@ -53,6 +55,7 @@ impl Case {
             name,
             unit,
             needs: Needs::Nothing,
+            raw: false,
             sizes: &[0],
             full: &[],
             run,
@@ -71,9 +74,14 @@ impl Case {
         Case { needs, ..self }
     }
 
+    const fn also_raw(self) -> Case {
+        Case { raw: true, ..self }
+    }
+
     /// Says whether the filesystem has what it takes.
     pub fn works_on(&self, kind: &Kind) -> bool {
         match self.needs {
+            _ if kind.fs == RAW => self.raw,
             Needs::Nothing => true,
             Needs::Reflink => kind.reflink,
             Needs::Unshare => kind.unshare,
@@ -148,8 +156,10 @@ fn extent_count(f: &File) -> Result<u64> {
 /// Fails unless the file has so many blocks and each has the stamp that `want` says.
 fn check(path: &Path, blocks: u64, want: impl Fn(u64) -> u64) -> Result {
     let f = File::open(path).ctx(format!("open {}", path.display()))?;
-    let size = f.metadata().ctx("stat")?.len();
-    ensure_eq!(size, blocks * BLOCK, "size of {}", path.display());
+    let meta = f.metadata().ctx("stat")?;
+    if meta.is_file() {
+        ensure_eq!(meta.len(), blocks * BLOCK, "size of {}", path.display());
+    }
     let mut buf = vec![0; 256 * BLOCK as usize];
     let mut at = 0;
     while at < blocks {

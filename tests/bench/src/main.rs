@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Measures calf beside XFS, ext4 and btrfs: the same cases, in turn, on the same device. `make bench` runs it, and
+//! Measures calf beside XFS, ext4 and btrfs: the same cases, in turn, on the same device, some also on the device
+//! without a filesystem (`raw`). `make bench` runs it, and
 //! `scripts/bench.py` makes tables of what it prints: a line `CALF-BENCH` for each case, filesystem and round.
 //!
 //! Environment: `CALF_BENCH_CASES`, `CALF_BENCH_FS` (comma separated; a case is chosen by a part of its name, or by name and size),

@@ -24,8 +24,11 @@ pub struct Kind {
     pub unshare: bool,
 }
 
+/// Not a filesystem: the device itself, what it can do at most.
+pub const RAW: &str = "raw";
+
 /// What is compared; what is built when the filesystem is mounted belongs to mkfs, where mkfs can do it.
-pub const KINDS: [Kind; 4] = [
+pub const KINDS: [Kind; 5] = [
     Kind {
         fs: "calf",
         mkfs: &["mkfs.calf", "-f"],
@@ -56,11 +59,20 @@ pub const KINDS: [Kind; 4] = [
         reflink: true,
         unshare: false,
     },
+    Kind {
+        fs: RAW,
+        mkfs: &[],
+        reflink: false,
+        unshare: false,
+    },
 ];
 
 impl Kind {
     /// Formats the device. Skips if the kernel has no such filesystem.
     pub fn mkfs(&self, env: &Env) -> Result {
+        let [program, options @ ..] = self.mkfs else {
+            return Ok(());
+        };
         if self.fs != "calf" {
             // Built in, or a module, or not there.
             let _ = command(Command::new("modprobe").arg(self.fs));
@@ -69,11 +81,7 @@ impl Kind {
         if !fs::registered() {
             return Err(Fail::skip(format!("the kernel has no {}", self.fs)));
         }
-        let (status, text) = command(
-            Command::new(env.tool(self.mkfs[0]))
-                .args(&self.mkfs[1..])
-                .arg(&env.dev),
-        )?;
+        let (status, text) = command(Command::new(env.tool(program)).args(options).arg(&env.dev))?;
         ensure!(status == 0, "{:?} exits with {status}:\n{text}", self.mkfs);
         Ok(())
     }
@@ -94,12 +102,52 @@ pub struct Sample {
     pub memory: Option<i64>,
 }
 
+/// Where a case works: on a filesystem, or on the device itself, which is then the file, whatever its name. When nobody
+/// has the device open, nothing of it is cached.
+enum Place {
+    Fs(Mounted),
+    Device(PathBuf),
+}
+
+impl Place {
+    fn mount(&mut self) -> Result {
+        match self {
+            Place::Fs(m) => m.mount(),
+            Place::Device(_) => Ok(()),
+        }
+    }
+
+    fn umount(&mut self) -> Result {
+        match self {
+            Place::Fs(m) => m.umount(),
+            Place::Device(_) => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> Result {
+        match self {
+            Place::Fs(m) => m.sync(),
+            Place::Device(dev) => File::open(dev)
+                .ctx("open the device")?
+                .sync_all()
+                .ctx("fsync"),
+        }
+    }
+
+    fn mounted(&self) -> Result<&Mounted> {
+        match self {
+            Place::Fs(m) => Ok(m),
+            Place::Device(_) => Err(Fail::new("the device has no filesystem")),
+        }
+    }
+}
+
 /// The filesystem a case works on. A case prepares, calls one of the measurements once, and checks that the work
 /// was done.
 pub struct Turn {
     /// The filesystem.
     pub kind: &'static Kind,
-    mounted: Mounted,
+    place: Place,
     disk: Disk,
     sample: Option<Sample>,
 }
@@ -108,35 +156,46 @@ impl Turn {
     /// Mounts what is on the device.
     pub fn new(env: &Env, kind: &'static Kind) -> Result<Turn> {
         std::env::set_var("CALF_FSTYPE", kind.fs);
-        let mounted = Mounted::new(&env.dev, &env.mnt, "")?;
-        let disk = Disk::new(&mounted.bdev());
+        let place = match kind.fs {
+            RAW => Place::Device(env.dev.clone()),
+            _ => Place::Fs(Mounted::new(&env.dev, &env.mnt, "")?),
+        };
+        let dev = env.dev.canonicalize().ctx(env.dev.display())?;
+        let name = dev.file_name().unwrap_or_default().to_string_lossy();
         Ok(Turn {
             kind,
-            mounted,
-            disk,
+            place,
+            disk: Disk::new(&name),
             sample: None,
         })
     }
 
     /// A path on the filesystem.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.mounted.path(name)
+        match &self.place {
+            Place::Fs(m) => m.path(name),
+            Place::Device(dev) => dev.clone(),
+        }
     }
 
     /// Where it is mounted.
     pub fn root(&self) -> &Path {
-        &self.mounted.mnt
+        match &self.place {
+            Place::Fs(m) => &m.mnt,
+            Place::Device(dev) => dev,
+        }
     }
 
     /// Free bytes.
     pub fn free(&self) -> Result<u64> {
-        let space = self.mounted.space()?;
+        let space = self.place.mounted()?.space()?;
         Ok(space.avail * space.bsize)
     }
 
     /// Unmounts and mounts: nothing is cached, nothing is left in the journal. No file may be open.
     pub fn fresh(&mut self) -> Result {
-        self.mounted.cycle()
+        self.place.umount()?;
+        self.place.mount()
     }
 
     /// Ends without another word, as a crash does; mounted again only by [`Turn::measure_mount`]. Skips where
@@ -146,53 +205,53 @@ impl Turn {
         calf_vmlib::sys::shutdown(&root)
             .map_err(|e| Fail::skip(format!("{} does not shut down: {e}", self.kind.fs)))?;
         drop(root);
-        self.mounted.umount()
+        self.place.umount()
     }
 
     /// Unmounts in order.
     pub fn umount(&mut self) -> Result {
-        self.mounted.umount()
+        self.place.umount()
     }
 
     /// Measures `ops` operations, then unmounts and mounts. `f` owns the files it works on, so that they are
     /// closed in the end.
     pub fn measure(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
-        self.mounted.sync()?;
+        self.place.sync()?;
         let before = self.disk.io()?;
         let start = Instant::now();
         f()?;
         let ns = start.elapsed().as_nanos() as u64;
         let after = self.disk.io()?;
-        self.mounted.umount()?;
+        self.place.umount()?;
         let end = self.disk.io()?;
         self.done(ops, ns, after - before, end - after, None);
-        self.mounted.mount()
+        self.place.mount()
     }
 
     /// The same where part of the work is done later by somebody else: unmounting is measured with it.
     pub fn measure_to_umount(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
-        self.mounted.sync()?;
+        self.place.sync()?;
         let before = self.disk.io()?;
         let start = Instant::now();
         f()?;
-        self.mounted.umount()?;
+        self.place.umount()?;
         let ns = start.elapsed().as_nanos() as u64;
         let after = self.disk.io()?;
         self.done(ops, ns, after - before, Io::default(), None);
-        self.mounted.mount()
+        self.place.mount()
     }
 
     /// Measures mounting what [`Turn::umount`] or [`Turn::crash`] left.
     pub fn measure_mount(&mut self) -> Result {
         let before = self.disk.io()?;
         let start = Instant::now();
-        self.mounted.mount()?;
+        self.place.mount()?;
         let ns = start.elapsed().as_nanos() as u64;
         let after = self.disk.io()?;
-        self.mounted.umount()?;
+        self.place.umount()?;
         let end = self.disk.io()?;
         self.done(1, ns, after - before, end - after, None);
-        self.mounted.mount()
+        self.place.mount()
     }
 
     /// Measures as well how many bytes of kernel memory `f` leaves in use.
@@ -222,7 +281,7 @@ impl Turn {
 
     /// Unmounts; returns what was measured.
     pub fn finish(mut self) -> Result<Sample> {
-        self.mounted.umount()?;
+        self.place.umount()?;
         self.sample.take().ok_or(Fail::new("nothing was measured"))
     }
 }

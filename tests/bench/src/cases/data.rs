@@ -11,13 +11,13 @@ use std::os::unix::fs::FileExt;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("write-4k", "write", write),
-    Case::new("write-1m", "write", write_large),
-    Case::new("overwrite-random-4k", "write", overwrite),
+    Case::new("write-1m", "write", write_large).also_raw(),
+    Case::new("overwrite-random-4k", "write", overwrite).also_raw(),
     Case::new("append-fsync-4k", "append+fsync", append),
     Case::new("overwrite-fdatasync-4k", "write+fdatasync", overwrite_sync),
-    Case::new("read-cold", "128K", read_cold),
+    Case::new("read-cold", "128K", read_cold).also_raw(),
     Case::new("read-warm", "128K", read_warm),
-    Case::new("read-random-cold", "4K", read_random_cold),
+    Case::new("read-random-cold", "4K", read_random_cold).also_raw(),
     Case::new("read-random-warm", "4K", read_random_warm),
     Case::new("map-write-random", "page", map_write),
     Case::new("write-two-files", "write", parallel),

@@ -12,12 +12,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("direct-read-4k", "4K", read),
-    Case::new("direct-overwrite-4k", "4K", overwrite),
-    Case::new("direct-read-4k-qd16", "4K", read_many),
-    Case::new("direct-overwrite-4k-qd16", "4K", overwrite_many),
-    Case::new("direct-write-1m", "1M", write_large),
-    Case::new("direct-read-1m", "1M", read_large),
+    Case::new("direct-read-4k", "4K", read).also_raw(),
+    Case::new("direct-overwrite-4k", "4K", overwrite).also_raw(),
+    Case::new("direct-read-4k-qd16", "4K", read_many).also_raw(),
+    Case::new("direct-overwrite-4k-qd16", "4K", overwrite_many).also_raw(),
+    Case::new("direct-write-1m", "1M", write_large).also_raw(),
+    Case::new("direct-read-1m", "1M", read_large).also_raw(),
     Case::new("direct-append-4k", "4K", append),
 ];
 
