@@ -34,6 +34,7 @@ pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod opts;
 pub(crate) mod orphan;
+pub(crate) mod reader;
 pub(crate) mod reflink;
 pub(crate) mod reserve;
 pub(crate) mod sb;

@@ -17,7 +17,9 @@
 //! changes of bitmap and descriptor buffers) -> `Group::pins` (sleeping, memory only) -> `Group::view` (spinlock, innermost, the only one
 //! that the commit callback takes, D7) -> the account's spinlock.
 
+mod grow;
 mod hold;
+mod pins;
 
 use super::sb::Dev;
 use super::space::Space;
@@ -28,12 +30,11 @@ use crate::format::group;
 use crate::format::types::BlockNr;
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
-use crate::kapi::memalloc::nofail;
 use crate::seam::FVec;
-use kernel::error::code::{EBUSY, EFSCORRUPTED, ENOSPC};
+use kernel::error::code::{EFSCORRUPTED, ENOSPC};
 use kernel::error::Result;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
 
 /// Runs of this many blocks are long enough to stop looking for a longer one.
@@ -222,75 +223,6 @@ impl Allocator {
         Err(EFSCORRUPTED)
     }
 
-    /// Memory for what the filesystem has when it has grown to `geo`. Errors: `ENOMEM`, `EBUSY`
-    /// when it has grown too often since it was mounted.
-    pub(crate) fn prepare_grow(&self, geo: Geometry) -> Result<Part> {
-        if self.ngrown.load(Relaxed) >= GROWTHS {
-            return Err(EBUSY);
-        }
-        // Nothing may verify the bitmap of the group that grows with the old layout any more.
-        let old = self.geo();
-        self.load(old.ngroups().saturating_sub(1))?;
-        Part::new(geo, old.ngroups(), |g| {
-            let (_, len) = geo.group_range(g);
-            len.saturating_sub(geo.head(g)) as u32
-        })
-    }
-
-    /// Opens the new blocks of the last group on disk: those of `next` beyond the end of `now`.
-    /// `access` is to that group.
-    pub(crate) fn open_tail(
-        &self,
-        handle: &Handle<'_>,
-        access: &GroupAccess,
-        now: &Geometry,
-        next: &Geometry,
-    ) -> bool {
-        let Ok(group) = self.group(access.group) else {
-            return false;
-        };
-        let (_, from) = now.group_range(access.group);
-        let (_, to) = next.group_range(access.group);
-        let len = to.saturating_sub(from) as usize;
-        self.change_disk(handle, group, access, from as usize, len, false)
-    }
-
-    /// The filesystem has grown on disk to `geo`, for which `part` was prepared or which is less
-    /// than that: lets everybody use the new blocks. Callers take turns.
-    pub(crate) fn publish_grown(&self, mut part: Part, geo: Geometry) {
-        let old = *self.geo();
-        part.geo = geo;
-        let count = geo.ngroups().saturating_sub(part.first_group) as usize;
-        part.groups.truncate(count);
-        let mut free: u64 = part
-            .groups
-            .iter()
-            .map(|g| u64::from(g.view.lock().free))
-            .sum();
-        let n = self.ngrown.load(Relaxed);
-        if !self.grown.get(n).is_some_and(|slot| slot.populate(part)) {
-            return;
-        }
-        self.ngrown.store(n + 1, Release);
-        let last = old.ngroups().saturating_sub(1);
-        if let Ok(group) = self.group(last) {
-            let (_, len) = geo.group_range(last);
-            let mut view = group.view.lock();
-            let from = group.len.load(Relaxed);
-            let more = (len as u32).saturating_sub(from);
-            if let Some(p) = view.planes.as_mut() {
-                bitmap::clear_range(&mut p.busy, from as usize, more as usize);
-            }
-            view.free += more;
-            group.len.store(len as u32, Relaxed);
-            free += u64::from(more);
-        }
-        let kept = geo
-            .refcount_reserve()
-            .saturating_sub(old.refcount_reserve());
-        self.space.grown(free, kept, geo.pool_blocks());
-    }
-
     /// Calls `f(group, first bit, bits)` for the part of the run in each group.
     fn split(&self, run: Run, mut f: impl FnMut(&Group, usize, usize)) {
         let mut start = run.start.get();
@@ -440,60 +372,6 @@ impl Allocator {
             usable += u64::from(freed);
         });
         self.space.freed(usable, promised);
-    }
-
-    /// Counts an I/O on the run (C2). The run is claimed or allocated, and the caller holds the
-    /// extent lock under which it learned the address.
-    pub(crate) fn pin(&self, run: Run) {
-        self.split(run, |group, bit, n| {
-            let mut pins = group.pins.lock();
-            nofail(|| pins.pin(bit as u64, n as u64));
-            let mut view = group.view.lock();
-            if let Some(p) = view.planes.as_mut() {
-                bitmap::set_range(&mut p.pinned, bit, n);
-            }
-        });
-    }
-
-    /// Ends what [`Allocator::pin`] began. Blocks that were freed meanwhile become allocatable.
-    pub(crate) fn unpin(&self, run: Run) {
-        let mut usable = 0;
-        self.split(run, |group, bit, n| {
-            let mut pins = group.pins.lock();
-            nofail(|| pins.reserve_unpin());
-            pins.unpin(bit as u64, n as u64, |start, len| {
-                let mut view = group.view.lock();
-                let Some(p) = view.planes.as_mut() else {
-                    return;
-                };
-                let (bit, n) = (start as usize, len as usize);
-                bitmap::clear_range(&mut p.pinned, bit, n);
-                let mut freed = 0;
-                for i in bit..bit + n {
-                    if bitmap::test(&p.held, i) {
-                        bitmap::clear_range(&mut p.held, i, 1);
-                        bitmap::clear_range(&mut p.busy, i, 1);
-                        freed += 1;
-                    }
-                }
-                view.free += freed;
-                usable += u64::from(freed);
-            });
-        });
-        if usable > 0 {
-            self.space.freed(usable, false);
-        }
-    }
-
-    /// Is I/O under way on any block of the run?
-    pub(crate) fn is_pinned(&self, run: Run) -> bool {
-        let mut any = false;
-        self.split(run, |group, bit, n| {
-            if let Some(p) = group.view.lock().planes.as_ref() {
-                any |= (bit..bit + n).any(|i| bitmap::test(&p.pinned, i));
-            }
-        });
-        any
     }
 
     /// Write access to the bitmap and descriptor of group `g`, for [`Allocator::take`] and

@@ -12,8 +12,9 @@
 use super::alloc::Run;
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Old, Place};
+use super::reader::NodeReader;
 use super::reserve;
-use super::sb::{NodeReader, Sb};
+use super::sb::Sb;
 use super::Calf;
 use crate::algo::extent;
 use crate::algo::staging::State;

@@ -9,8 +9,8 @@
 use super::begin_direct::adopt;
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Place};
+use super::reader::NodeReader;
 use super::reserve::{self, ReservedToken};
-use super::sb::NodeReader;
 use super::Calf;
 use crate::kapi::iomap::{
     delalloc_release, table, write_table, Answer, Done, Flags, InvalidateHeld, IomapOps,

@@ -6,7 +6,8 @@
 //! ([`crate::kapi::iomap::map`]), and never look at an extent themselves.
 
 use super::inode::{Inode, InodeExt};
-use super::sb::{NodeReader, Sb};
+use super::reader::NodeReader;
+use super::sb::Sb;
 use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent, Mapping};
 use crate::algo::refcount;

@@ -8,9 +8,7 @@ use super::credits::Credits;
 use super::debug::DebugDir;
 use super::opts::MountOpts;
 use super::space::Space;
-use crate::algo::store::{NodeRead, TreeError};
 use crate::format::geometry::Geometry;
-use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::buffer_head::BufferHead;
@@ -21,7 +19,7 @@ use crate::kapi::rwsem::RwSem;
 use crate::kapi::workqueue::Workqueue;
 use core::fmt;
 use kernel::c_str;
-use kernel::error::code::{EEXIST, EFSCORRUPTED, EIO, ENOENT, ENOMEM, ENOSPC, EROFS};
+use kernel::error::code::{EFSCORRUPTED, EIO, ENOSPC, EROFS};
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
@@ -70,7 +68,7 @@ impl Dev {
     }
 
     /// Begins to read a few of these blocks, unless the first is in memory. What it reads is not verified (C11).
-    fn read_ahead(&self, blocks: impl Iterator<Item = BlockNr>) {
+    pub(super) fn read_ahead(&self, blocks: impl Iterator<Item = BlockNr>) {
         let inside = blocks.take_while(|b| self.check(*b).is_ok());
         self.bdev.read_ahead(inside.map(|b| b.get()));
     }
@@ -492,117 +490,5 @@ impl Sb {
     pub(crate) fn commit_and_wait(&self, tid: Tid) -> Result {
         self.journal.complete(tid)?;
         self.check_shutdown()
-    }
-
-    /// Read access to tree nodes outside of a transaction.
-    pub(crate) fn reader(&self) -> NodeReader<'_> {
-        NodeReader {
-            sb: self,
-            wait: true,
-            ahead: false,
-        }
-    }
-
-    /// The same for callers that will soon want the next leaves too.
-    pub(crate) fn reader_ahead(&self) -> NodeReader<'_> {
-        NodeReader {
-            ahead: true,
-            ..self.reader()
-        }
-    }
-
-    /// The same for callers that must not wait (U2): `EAGAIN` for what is not in memory, verified.
-    pub(crate) fn reader_nowait(&self) -> NodeReader<'_> {
-        NodeReader {
-            wait: false,
-            ..self.reader()
-        }
-    }
-}
-
-/// Reads tree nodes through the buffer cache and verifies each once (C11).
-#[derive(Clone, Copy)]
-pub(crate) struct NodeReader<'a> {
-    sb: &'a Sb,
-    wait: bool,
-    ahead: bool,
-}
-
-impl<'a> NodeReader<'a> {
-    /// The mount.
-    pub(crate) fn sb(&self) -> &'a Sb {
-        self.sb
-    }
-
-    /// May it wait for locks and I/O?
-    pub(crate) fn may_wait(&self) -> bool {
-        self.wait
-    }
-
-    /// The buffer of a node, verified.
-    pub(crate) fn node(&self, id: NodeId) -> Result<BufferHead> {
-        let sb = self.sb;
-        if !self.wait {
-            // Whoever may wait reports what is wrong.
-            let bh = sb.dev.find(id.block).filter(|bh| bh.is_verified());
-            return bh
-                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo().uuid()).is_ok())
-                .ok_or(EAGAIN);
-        }
-        sb.geo()
-            .check_block(id.block)
-            .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
-        let bh = sb.dev.read(id.block)?;
-        let was_verified = bh.is_verified();
-        let checked = if was_verified {
-            node::verify_identity(bh.data(), &id, sb.geo().uuid())
-        } else {
-            node::verify(bh.data(), &id, sb.geo().uuid())
-        };
-        if let Err(what) = checked {
-            return Err(sb.corrupted(Place::Block(id.block), what));
-        }
-        if !was_verified {
-            bh.set_verified();
-        }
-        Ok(bh)
-    }
-}
-
-impl NodeRead for NodeReader<'_> {
-    type Error = Error;
-
-    fn block_size(&self) -> usize {
-        self.sb.geo().block_size() as usize
-    }
-
-    fn uuid(&self) -> &[u8; 16] {
-        self.sb.geo().uuid()
-    }
-
-    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        Ok(f(self.node(id)?.data()))
-    }
-
-    fn read_ahead(&self, leaves: impl Iterator<Item = BlockNr>) {
-        if self.ahead {
-            let sound = |b: &BlockNr| self.sb.geo().check_block(*b).is_ok();
-            self.sb.dev.read_ahead(leaves.filter(sound));
-        }
-    }
-}
-
-impl From<TreeError> for Error {
-    fn from(e: TreeError) -> Self {
-        match e {
-            TreeError::Corrupt { block, what } => {
-                pr_err!("damaged tree, block {block}: {what}\n");
-                EFSCORRUPTED
-            }
-            TreeError::Exists => EEXIST,
-            TreeError::NotFound => ENOENT,
-            TreeError::TooBig => ENOSPC,
-            TreeError::NoMem => ENOMEM,
-        }
     }
 }

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tree nodes outside of a transaction: read through the buffer cache, each verified once (C11).
+
+use super::sb::{Place, Sb};
+use crate::algo::store::{NodeRead, TreeError};
+use crate::format::node::{self, NodeId};
+use crate::format::types::BlockNr;
+use crate::kapi::buffer_head::BufferHead;
+use kernel::error::code::{EEXIST, EFSCORRUPTED, ENOENT, ENOMEM, ENOSPC};
+use kernel::error::Result;
+use kernel::prelude::*;
+
+impl Sb {
+    /// Read access to tree nodes outside of a transaction.
+    pub(crate) fn reader(&self) -> NodeReader<'_> {
+        NodeReader {
+            sb: self,
+            wait: true,
+            ahead: false,
+        }
+    }
+
+    /// The same for callers that will soon want the next leaves too.
+    pub(crate) fn reader_ahead(&self) -> NodeReader<'_> {
+        NodeReader {
+            ahead: true,
+            ..self.reader()
+        }
+    }
+
+    /// The same for callers that must not wait (U2): `EAGAIN` for what is not in memory, verified.
+    pub(crate) fn reader_nowait(&self) -> NodeReader<'_> {
+        NodeReader {
+            wait: false,
+            ..self.reader()
+        }
+    }
+}
+
+/// Reads tree nodes through the buffer cache and verifies each once (C11).
+#[derive(Clone, Copy)]
+pub(crate) struct NodeReader<'a> {
+    sb: &'a Sb,
+    wait: bool,
+    ahead: bool,
+}
+
+impl<'a> NodeReader<'a> {
+    /// The mount.
+    pub(crate) fn sb(&self) -> &'a Sb {
+        self.sb
+    }
+
+    /// May it wait for locks and I/O?
+    pub(crate) fn may_wait(&self) -> bool {
+        self.wait
+    }
+
+    /// The buffer of a node, verified.
+    pub(crate) fn node(&self, id: NodeId) -> Result<BufferHead> {
+        let sb = self.sb;
+        if !self.wait {
+            // Whoever may wait reports what is wrong.
+            let bh = sb.dev().find(id.block).filter(|bh| bh.is_verified());
+            return bh
+                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo().uuid()).is_ok())
+                .ok_or(EAGAIN);
+        }
+        sb.geo()
+            .check_block(id.block)
+            .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
+        let bh = sb.dev().read(id.block)?;
+        let was_verified = bh.is_verified();
+        let checked = if was_verified {
+            node::verify_identity(bh.data(), &id, sb.geo().uuid())
+        } else {
+            node::verify(bh.data(), &id, sb.geo().uuid())
+        };
+        if let Err(what) = checked {
+            return Err(sb.corrupted(Place::Block(id.block), what));
+        }
+        if !was_verified {
+            bh.set_verified();
+        }
+        Ok(bh)
+    }
+}
+
+impl NodeRead for NodeReader<'_> {
+    type Error = Error;
+
+    fn block_size(&self) -> usize {
+        self.sb.geo().block_size() as usize
+    }
+
+    fn uuid(&self) -> &[u8; 16] {
+        self.sb.geo().uuid()
+    }
+
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        Ok(f(self.node(id)?.data()))
+    }
+
+    fn read_ahead(&self, leaves: impl Iterator<Item = BlockNr>) {
+        if self.ahead {
+            let sound = |b: &BlockNr| self.sb.geo().check_block(*b).is_ok();
+            self.sb.dev().read_ahead(leaves.filter(sound));
+        }
+    }
+}
+
+impl From<TreeError> for Error {
+    fn from(e: TreeError) -> Self {
+        match e {
+            TreeError::Corrupt { block, what } => {
+                pr_err!("damaged tree, block {block}: {what}\n");
+                EFSCORRUPTED
+            }
+            TreeError::Exists => EEXIST,
+            TreeError::NotFound => ENOENT,
+            TreeError::TooBig => ENOSPC,
+            TreeError::NoMem => ENOMEM,
+        }
+    }
+}
