@@ -83,6 +83,45 @@ pub fn count_range(plane: &[u64], bit: usize, len: usize) -> usize {
     })
 }
 
+/// Clears the `len` bits of `busy` from `bit` on, except those in `pinned`: they are set in `held`.
+/// Returns how many were not pinned. The planes are of one length.
+pub fn release(
+    busy: &mut [u64],
+    held: &mut [u64],
+    pinned: &[u64],
+    bit: usize,
+    len: usize,
+) -> usize {
+    let mut released: usize = 0;
+    for (index, mask) in Parts::<64>::new(bit, len) {
+        let words = (busy.get_mut(index), held.get_mut(index), pinned.get(index));
+        let (Some(busy), Some(held), Some(pinned)) = words else {
+            break;
+        };
+        let go = mask & !pinned;
+        *held |= mask & pinned;
+        *busy &= !go;
+        released = released.saturating_add(go.count_ones() as usize);
+    }
+    released
+}
+
+/// Clears those of the `len` bits from `bit` on that are set in `held`, there and in `busy`. Returns
+/// how many these are. The planes are of one length.
+pub fn release_held(busy: &mut [u64], held: &mut [u64], bit: usize, len: usize) -> usize {
+    let mut released: usize = 0;
+    for (index, mask) in Parts::<64>::new(bit, len) {
+        let (Some(busy), Some(held)) = (busy.get_mut(index), held.get_mut(index)) else {
+            break;
+        };
+        let go = *held & mask;
+        *held &= !go;
+        *busy &= !go;
+        released = released.saturating_add(go.count_ones() as usize);
+    }
+    released
+}
+
 /// The first bit from `from` on that is set in `word(index)`.
 fn first(words: usize, from: usize, word: impl Fn(usize) -> Option<u64>) -> Option<usize> {
     let mut mask = u64::MAX << (from % 64);
@@ -199,6 +238,34 @@ mod tests {
             assert_eq!((plane, bytes), ([0; 4], [0; 32]));
         }
         assert!(!test(&[1], 64) && !test_byte(&[1], 8));
+    }
+
+    #[test]
+    fn what_is_pinned_is_held_until_its_last_pin_is_gone() {
+        for (bit, len) in [(0, 0), (5, 1), (60, 8), (0, 192), (63, 66), (190, 99)] {
+            let pins = |i: usize| i % 3 == 0 || (64..128).contains(&i);
+            let mut pinned = [0; 3];
+            (0..192)
+                .filter(|i| pins(*i))
+                .for_each(|i| set_range(&mut pinned, i, 1));
+            let (mut busy, mut held) = ([u64::MAX; 3], [0; 3]);
+            let inside = |i: usize| (bit..bit + len).contains(&i);
+            let want = (0..192).filter(|i| inside(*i) && !pins(*i)).count();
+            assert_eq!(release(&mut busy, &mut held, &pinned, bit, len), want);
+            for i in 0..192 {
+                assert_eq!(test(&held, i), inside(i) && pins(i), "{bit} {len} {i}");
+                assert_eq!(test(&busy, i), !inside(i) || pins(i), "{bit} {len} {i}");
+            }
+            let all = count(&held);
+            // The pins of the first word go, then the others.
+            let first = count_range(&held, 0, 64);
+            assert_eq!(release_held(&mut busy, &mut held, 0, 64), first);
+            assert_eq!(count_range(&held, 0, 64), 0);
+            assert_eq!(release_held(&mut busy, &mut held, 0, 999), all - first);
+            for i in 0..192 {
+                assert_eq!(test(&busy, i), !inside(i), "{bit} {len} {i}");
+            }
+        }
     }
 
     #[test]

@@ -534,14 +534,5 @@ fn next_run(plane: &[u64], from: usize) -> Option<(usize, usize)> {
 /// Frees bits that have just left a set: those that are pinned are held until the last unpin.
 /// Returns how many became allocatable.
 fn release_bits(p: &mut Planes, bit: usize, n: usize) -> u32 {
-    let mut freed = 0;
-    for i in bit..bit + n {
-        if bitmap::test(&p.pinned, i) {
-            bitmap::set_range(&mut p.held, i, 1);
-        } else {
-            bitmap::clear_range(&mut p.busy, i, 1);
-            freed += 1;
-        }
-    }
-    freed
+    bitmap::release(&mut p.busy, &mut p.held, &p.pinned, bit, n) as u32
 }

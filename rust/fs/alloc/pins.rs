@@ -33,14 +33,7 @@ impl Allocator {
                 };
                 let (bit, n) = (start as usize, len as usize);
                 bitmap::clear_range(&mut p.pinned, bit, n);
-                let mut freed = 0;
-                for i in bit..bit + n {
-                    if bitmap::test(&p.held, i) {
-                        bitmap::clear_range(&mut p.held, i, 1);
-                        bitmap::clear_range(&mut p.busy, i, 1);
-                        freed += 1;
-                    }
-                }
+                let freed = bitmap::release_held(&mut p.busy, &mut p.held, bit, n) as u32;
                 view.free += freed;
                 usable += u64::from(freed);
             });
@@ -55,7 +48,7 @@ impl Allocator {
         let mut any = false;
         self.split(run, |group, bit, n| {
             if let Some(p) = group.view.lock().planes.as_ref() {
-                any |= (bit..bit + n).any(|i| bitmap::test(&p.pinned, i));
+                any |= bitmap::count_range(&p.pinned, bit, n) > 0;
             }
         });
         any
