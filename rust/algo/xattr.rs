@@ -218,6 +218,20 @@ impl Attrs {
         }
     }
 
+    /// Calls `f` on the blocks of the tree as [`Tree::nodes`] does. Returns whether there is a tree.
+    pub fn nodes<S: NodeRead>(
+        &self,
+        s: &S,
+        skip: u64,
+        f: impl FnMut(BlockNr) -> ControlFlow<()>,
+    ) -> Result<bool, S::Error> {
+        let Form::Tree(root) = form(&self.area) else {
+            return Ok(false);
+        };
+        self.tree_at(root).nodes(s, skip, f)?;
+        Ok(true)
+    }
+
     /// Length of the value of `name`, which is copied out if it is not longer than `out`.
     pub fn get<S: NodeRead>(
         &self,

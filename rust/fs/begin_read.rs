@@ -8,9 +8,11 @@
 use super::inode::Inode;
 use super::map::{self, Old};
 use super::Calf;
+use crate::algo::extent::Extent;
 use crate::kapi::iomap::{
-    table, Answer, IomapOps, Iter, OpsRef, ReadMap, ReportMap, Request, SeekMap,
+    table, Answer, AttrMap, IomapOps, Iter, OpsRef, ReadMap, ReportMap, Request, SeekMap,
 };
+use core::ops::ControlFlow;
 use kernel::prelude::*;
 
 /// Reads, buffered and direct.
@@ -19,6 +21,9 @@ pub(crate) struct Read;
 /// FIEMAP.
 pub(crate) struct Report;
 
+/// FIEMAP of the extended attributes.
+pub(crate) struct ReportAttrs;
+
 /// `SEEK_DATA` and `SEEK_HOLE`.
 pub(crate) struct Seek;
 
@@ -26,6 +31,8 @@ pub(crate) struct Seek;
 pub(crate) const READ: OpsRef<Calf> = table::<Read>();
 /// The table of FIEMAP.
 pub(crate) const REPORT: OpsRef<Calf> = table::<Report>();
+/// The table of FIEMAP of the extended attributes.
+pub(crate) const REPORT_ATTRS: OpsRef<Calf> = table::<ReportAttrs>();
 /// The table of `SEEK_DATA` and `SEEK_HOLE`.
 pub(crate) const SEEK: OpsRef<Calf> = table::<Seek>();
 
@@ -73,6 +80,42 @@ impl IomapOps for Report {
                 (false, end) => ReportMap::Hole(map::span(sb, at, end)?),
             },
             Old::Unwritten(e) => ReportMap::Unwritten(map::run(sb, e)?),
+        };
+        Ok(Answer::new(answer, inode.data().cookie()))
+    }
+}
+
+#[vtable]
+impl IomapOps for ReportAttrs {
+    type Fs = Calf;
+    type Map = AttrMap;
+
+    /// The nodes of the tree, one block after the other. Attributes in the inode record have no
+    /// extent: `ENOENT`, after which iomap reports none, as for those in an inode of XFS.
+    fn begin(inode: &Inode, req: Request, _iter: Iter<'_>) -> Result<Answer<AttrMap>> {
+        let sb = inode.sb().data();
+        sb.check_readable()?;
+        let (at, end) = map::blocks(sb, req.pos, req.end());
+        let ext = inode.data().ext.read();
+        let attrs = ext.attrs(inode);
+        let mut found = None;
+        let tree = attrs.nodes(&sb.reader(), at, |block| {
+            let e = found.get_or_insert(Extent {
+                fblk: at,
+                phys: block,
+                len: 0,
+                unwritten: false,
+            });
+            if e.phys.get().saturating_add(e.len) != block.get() || e.end() >= end {
+                return ControlFlow::Break(());
+            }
+            e.len = e.len.saturating_add(1);
+            ControlFlow::Continue(())
+        })?;
+        let answer = match found {
+            _ if !tree => return Err(ENOENT),
+            None => AttrMap::Hole(map::span(sb, at, end)?),
+            Some(e) => AttrMap::Mapped(map::run(sb, e)?),
         };
         Ok(Answer::new(answer, inode.data().cookie()))
     }

@@ -45,6 +45,16 @@ impl FiemapInfo {
     pub fn as_ptr(&self) -> *mut bindings::fiemap_extent_info {
         self.0.get()
     }
+
+    /// `FIEMAP_FLAG_XATTR`: are those of the extended attributes meant? Takes the flag away, so that what
+    /// remains are the flags that iomap knows.
+    pub fn take_xattr(&self) -> bool {
+        // SAFETY: The object is valid; only the task that asks has it.
+        let flags = unsafe { &mut (*self.as_ptr()).fi_flags };
+        let asked = *flags & bindings::FIEMAP_FLAG_XATTR != 0;
+        *flags &= !bindings::FIEMAP_FLAG_XATTR;
+        asked
+    }
 }
 
 /// The target of a symbolic link, on its way to path resolution.

@@ -5,7 +5,7 @@
 use kernel::error::{code::EINVAL, Result};
 use kernel::prelude::vtable;
 
-use crate::fs::begin_read::REPORT;
+use crate::fs::begin_read::{REPORT, REPORT_ATTRS};
 use crate::fs::{self, fileattr, Calf, Inode};
 use crate::kapi::acl;
 use crate::kapi::attr::{Attr, Stat};
@@ -119,7 +119,11 @@ impl InodeOperations for FileInode {
     fn fiemap(inode: &Inode, info: &FiemapInfo, start: u64, len: u64) -> Result {
         inode.sb().data().check_readable()?;
         let _lock = inode.lock_shared();
-        iomap::fiemap(inode, info, start, len, REPORT)
+        let table = match info.take_xattr() {
+            true => REPORT_ATTRS,
+            false => REPORT,
+        };
+        iomap::fiemap(inode, info, start, len, table)
     }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! A walk over all nodes of a tree, for fsck, dump and tests.
+//! Walks over the nodes of a tree: all of them, for fsck, dump and tests; where they are, for FIEMAP.
 
 use super::{corrupt, Path, Root, Tree};
 use crate::algo::node::View;
 use crate::algo::store::{NodeId, NodeRead, LEVEL_ANY};
 use crate::format::types::BlockNr;
+use core::ops::ControlFlow;
 
 /// What a walk counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,49 @@ impl Tree {
             before = Some(path);
         }
         Ok(stats)
+    }
+
+    /// Calls `f` on the block of every block node, in the order of [`Tree::walk`], from number `skip` on
+    /// until it breaks off. To skip costs two descents for each node right above the leaves.
+    pub fn nodes<S: NodeRead>(
+        &self,
+        s: &S,
+        mut skip: u64,
+        mut f: impl FnMut(BlockNr) -> ControlFlow<()>,
+    ) -> Result<(), S::Error> {
+        let mut before: Option<Path> = None;
+        let mut from = Some(0);
+        while let Some(key) = from {
+            let (path, _) = self.find(s, key)?;
+            for level in (0..=path.top).rev().map(usize::from) {
+                let block = path.steps.get(level).map(|step| step.block);
+                let seen = before.and_then(|p| p.steps.get(level).map(|step| step.block));
+                let Some(block) = block.filter(|b| *b != BlockNr::ZERO && Some(*b) != seen) else {
+                    continue;
+                };
+                match skip.checked_sub(1) {
+                    Some(left) => skip = left,
+                    None if f(block).is_break() => return Ok(()),
+                    None => {}
+                }
+            }
+            // Jump over leaves of the same parent, as far as the last one: behind it is another parent.
+            let parent = path.steps.get(1).filter(|_| path.top > 0);
+            let after = parent.map_or(0, |p| u64::from(p.nr.saturating_sub(p.index)));
+            let jump = skip.min(after.saturating_sub(2));
+            from = match parent {
+                Some(parent) if jump > 0 => {
+                    skip = skip.saturating_sub(jump);
+                    let level = if path.top == 1 { LEVEL_ANY } else { 1 };
+                    // CAST: Less than the node's records.
+                    let to = usize::from(parent.index) + 1 + jump as usize;
+                    self.visit(s, parent.block, level, |v: &View<'_>| Ok(v.key(to)))?
+                }
+                _ => path.bounds.hi,
+            };
+            before = Some(path);
+        }
+        Ok(())
     }
 
     fn count<S: NodeRead>(

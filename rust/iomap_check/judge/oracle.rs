@@ -172,7 +172,8 @@ impl<R: DerefMut<Target = [Range]>, D: DerefMut<Target = [Flight]>> Oracle<R, D>
         of: &Subject,
         hit: &mut (impl FnMut(Rule, &'static str) + ?Sized),
     ) {
-        let Some(end) = r.map.end().filter(|_| r.map.covers(r.pos)) else {
+        let of_data = r.map.covers(r.pos) && !r.map.has(map_flag::XATTR);
+        let Some(end) = r.map.end().filter(|_| of_data) else {
             return;
         };
         if !r.any(req::WRITE | req::ZERO | req::UNSHARE) {

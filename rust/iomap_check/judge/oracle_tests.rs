@@ -197,6 +197,19 @@ fn g21_after_writeback() {
 }
 
 #[test]
+fn attributes_are_not_data() {
+    let mut s = Story::new();
+    let staged = map(ty::UNWRITTEN, mf::SHARED, 0, 0x4000, 0x10_0000);
+    s.writes_back(1, 0, 0x1000, staged);
+    s.oracle.writeback_ended(subject(1).id);
+    s.reports(1, map(ty::HOLE, mf::XATTR, 0, 0x8000, NULL_ADDR));
+    s.reports(1, map(ty::MAPPED, mf::XATTR, 0, 0x1000, 0x20_0000));
+    assert!(s.hits.is_empty());
+    s.reports(1, hole(0, 0x1000));
+    assert_eq!(s.hits, [Rule::G21], "what was written is still expected");
+}
+
+#[test]
 fn g21_a_hole_stays_a_hole() {
     let reserved = map(ty::DELALLOC, mf::NEW, 0, 0x2000, NULL_ADDR);
     let staged = map(ty::UNWRITTEN, mf::SHARED, 0, 0x2000, 0x10_0000);

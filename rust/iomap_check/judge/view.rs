@@ -29,6 +29,8 @@ pub mod map_flag {
     pub const DIRTY: u16 = 1 << 1;
     /// Shared, or staging for a shared block.
     pub const SHARED: u16 = 1 << 2;
+    /// Of the extended attributes, not of the data.
+    pub const XATTR: u16 = 1 << 5;
     /// No target yet; submission chooses it.
     pub const ANON_WRITE: u16 = 1 << 7;
     /// To be written as one atomic bio.

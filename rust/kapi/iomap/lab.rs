@@ -15,7 +15,7 @@ pub const FOLIO_BATCH: u16 = bindings::IOMAP_F_FOLIO_BATCH as u16;
 /// What only the core sets: `IOMAP_F_STALE`, `IOMAP_F_SIZE_CHANGED`.
 pub const OF_THE_CORE: u16 = (bindings::IOMAP_F_STALE | bindings::IOMAP_F_SIZE_CHANGED) as u16;
 /// The flags that calf uses.
-pub const KNOWN: u16 = NEW | DIRTY | SHARED | FOLIO_BATCH;
+pub const KNOWN: u16 = NEW | DIRTY | SHARED | FOLIO_BATCH | bindings::IOMAP_F_XATTR as u16;
 /// `IOMAP_WRITE`.
 pub const WRITE: u32 = bindings::IOMAP_WRITE;
 /// `IOMAP_REPORT`.

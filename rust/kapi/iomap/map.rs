@@ -235,6 +235,15 @@ pub enum ReportMap {
     },
 }
 
+/// Answer to FIEMAP of extended attributes, whose blocks are counted in bytes from 0.
+#[derive(Debug)]
+pub enum AttrMap {
+    /// No more of them.
+    Hole(Span),
+    /// Where they are.
+    Mapped(Run),
+}
+
 /// Answer to `SEEK_DATA` and `SEEK_HOLE`.
 #[derive(Debug)]
 pub enum SeekMap {
@@ -458,6 +467,16 @@ impl From<ReportMap> for Mapping {
             ReportMap::Mapped { run, shared } => {
                 Side::mapped(run, if shared { bindings::IOMAP_F_SHARED } else { 0 })
             }
+        })
+    }
+}
+
+impl From<AttrMap> for Mapping {
+    fn from(m: AttrMap) -> Self {
+        let flag = bindings::IOMAP_F_XATTR;
+        Self::plain(match m {
+            AttrMap::Hole(span) => Side::new(Kind::Hole, span, flag),
+            AttrMap::Mapped(run) => Side::mapped(run, flag),
         })
     }
 }

@@ -29,6 +29,7 @@ pub(super) enum Op {
     DirectRead,
     DirectWrite,
     Report,
+    ReportAttrs,
     Seek,
 }
 
@@ -53,6 +54,8 @@ impl Op {
             Self::Read
         } else if name == "Seek" {
             Self::Seek
+        } else if name == "ReportAttrs" {
+            Self::ReportAttrs
         } else {
             Self::Report
         }
@@ -187,7 +190,7 @@ fn shape(s: &Seam<'_>, op: Op, b: &Begun<'_>) {
     );
     s.demand(
         Check::ReportPure,
-        !matches!(op, Op::Report | Op::Seek) || !dst.has(NEW),
+        !matches!(op, Op::Report | Op::ReportAttrs | Op::Seek) || !dst.has(NEW),
         fmt!("flags {:#x}", dst.flags),
     );
 }

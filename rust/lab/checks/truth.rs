@@ -83,7 +83,8 @@ pub(super) fn is_shared(sb: &Sb, ext: &InodeExt, old: &Old) -> bool {
 pub(super) fn begun(s: &Seam<'_>, op: Op, b: &Begun<'_>) {
     let inode = s.inode;
     let sb = inode.sb().data();
-    if sb.is_shutdown() {
+    // What is below describes data.
+    if sb.is_shutdown() || op == Op::ReportAttrs {
         return;
     }
     let ext = inode.data().ext.read();

@@ -221,14 +221,28 @@ impl Model {
     }
 
     fn check_all(&self) {
-        let mut nodes = 0;
+        let mut blocks = Vec::new();
         let stats = self
             .tree
             .walk(&self.store, |id, bytes| {
                 assert_eq!(bytes, &self.store.blocks[&id.block.get()]);
-                nodes += 1;
+                blocks.push(id.block);
             })
             .unwrap();
+        let nodes = blocks.len() as u64;
+        for skip in (0..=blocks.len()).step_by(blocks.len() / 7 + 1) {
+            let mut rest = blocks[skip..].iter().take(5);
+            self.tree
+                .nodes(&self.store, skip as u64, |block| match rest.next() {
+                    Some(want) => {
+                        assert_eq!(block, *want, "node behind {skip}");
+                        ControlFlow::Continue(())
+                    }
+                    None => ControlFlow::Break(()),
+                })
+                .unwrap();
+            assert_eq!(rest.next(), None, "no node behind {skip}");
+        }
         assert_eq!((stats.records, stats.thin), (self.map.len() as u64, 0));
         assert_eq!(stats.nodes, nodes);
         assert_eq!(nodes, self.store.blocks.len() as u64, "a node is lost");

@@ -3,7 +3,8 @@
 //! Extended attributes and POSIX ACLs.
 
 use calf_vmlib::file::xattr_names;
-use calf_vmlib::fs::{drop_caches, next_stamp, with_fs, Mounted};
+use calf_vmlib::fs::{drop_caches, fstype, next_stamp, with_fs, Mounted};
+use calf_vmlib::sys::{fiemap_with, FIEMAP_FLAG_XATTR, FIEMAP_LAST};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Fail, Result};
 use rustix::fs::{
     getxattr, getxattr_query, lgetxattr, listxattr, listxattr_query, llistxattr, lremovexattr,
@@ -14,7 +15,7 @@ use rustix::process::{umask, Gid, Uid};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{symlink, FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -212,6 +213,77 @@ fn thousands_of_names(env: &Env) -> Result {
         );
         check(&f, &name(1), &value(1, 1))
     })
+}
+
+/// Where FIEMAP says that the attributes are.
+fn fiemap_tells_the_blocks(env: &Env) -> Result {
+    for bs in [1024u64, 4096] {
+        with_fs(env, &["-b", &bs.to_string()], "", |m| {
+            let path = m.path("f");
+            let f = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let attrs = |at, len| fiemap_with(&f, at, len, FIEMAP_FLAG_XATTR);
+            ensure_eq!(attrs(0, u64::MAX)?, [], "no attribute");
+            setxattr(&path, "user.a", b"short", ANY)?;
+            ensure_eq!(attrs(0, u64::MAX)?, [], "an attribute in the inode");
+            for name in ["user.b", "user.c"] {
+                setxattr(&path, name, &value(7, 65_536), ANY)?;
+            }
+            for _ in 0..2 {
+                // Whatever the data is, and with the file's own offsets.
+                f.write_at(b"x", 100 << 20)?;
+                f.sync_all()?;
+                let data = fiemap_with(&f, 0, u64::MAX, 0)?;
+                ensure_eq!(data.len(), 1, "extents of the data");
+                let all = attrs(0, u64::MAX)?;
+                let bytes: u64 = all.iter().map(|e| e.length).sum();
+                let want = f.metadata()?.blocks() * 512 - data[0].length;
+                ensure_eq!(bytes, want, "bytes for attributes: {all:?}");
+                ensure!(bytes >= 2 * 65_536, "room for {bytes} bytes");
+                for (i, e) in all.iter().enumerate() {
+                    let last = i + 1 == all.len();
+                    ensure_eq!(e.flags, if last { FIEMAP_LAST } else { 0 }, "flags of {i}");
+                    let after = i == 0 || e.logical >= all[i - 1].logical + all[i - 1].length;
+                    ensure!(after, "{e:?} begins before the end of the one before");
+                    let here = |p: u64| e.physical <= p && p < e.physical + e.length;
+                    ensure!(!here(data[0].physical), "{e:?} is the data");
+                    let others = all.iter().filter(|o| here(o.physical)).count();
+                    ensure_eq!(others, 1, "owners of {e:?}");
+                    let mut at = e.logical;
+                    while at < e.logical + e.length {
+                        let one = attrs(at, 1)?;
+                        ensure_eq!(one.len(), 1, "extents of one byte at {at}");
+                        let place = one[0].physical + (at - one[0].logical);
+                        ensure_eq!(place, e.physical + (at - e.logical), "block of byte {at}");
+                        if fstype() == "calf" {
+                            let mut magic = [0; 4];
+                            File::open(&m.dev)?.read_exact_at(&mut magic, place)?;
+                            ensure_eq!(&magic, b"CALN", "magic number of the block at {place}");
+                        }
+                        at += bs;
+                    }
+                }
+                let end = all.iter().map(|e| e.logical + e.length).max().unwrap_or(0);
+                ensure_eq!(attrs(end, u64::MAX)?, [], "extents behind the last one");
+                drop_caches()?;
+            }
+            for name in ["user.a", "user.b", "user.c"] {
+                removexattr(&path, name)?;
+            }
+            ensure_eq!(attrs(0, u64::MAX)?, [], "all attributes are gone");
+            ensure_errno!(
+                fiemap_with(&f, 0, u64::MAX, FIEMAP_FLAG_XATTR | 0x100),
+                Errno::BADR,
+                "an unknown flag"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn every_type_of_inode(env: &Env) -> Result {
@@ -640,6 +712,7 @@ fn main() -> ExitCode {
             all_sizes,
             rules_of_the_calls,
             thousands_of_names,
+            fiemap_tells_the_blocks,
             every_type_of_inode,
             full_filesystem_keeps_the_old_value,
             space_comes_back,
