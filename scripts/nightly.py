@@ -56,7 +56,7 @@ SUITES = [
     ("fstests-lab", "fstests SECTION=lab", "VM"),
 ]
 # What a suite may be told from outside; the page says so.
-TOLD = ("CPUS", "JOBS", "SEED", "SEEDS", "STEPS", "OPS", "PART", "KILLS", "TIMES", "SEQUENCES", "TORN", "TESTS", "EXCLUDE")
+TOLD = ("CPUS", "JOBS", "SEED", "SEEDS", "STEPS", "OPS", "PART", "KILLS", "TIMES", "SEQUENCES", "TORN", "TESTS", "EXCLUDE", "CALF_APPEND")
 HEAD = "| suite | `make` | runner | result | it said | duration | commit | date |\n|---|---|---|---|---|---|---|---|\n"
 TEXT = """# Status
 

@@ -109,6 +109,7 @@ prepare() {
 }
 
 # vm_command NAME: sets VM to the runner's command line with fresh, sparse disks; log in build/vm/NAME.
+# CALF_APPEND= has more words for the kernel's command line.
 vm_command() {
 	local d=$BUILD/vm/$1${VARIANT:+-$VARIANT}
 	mkdir -p "$d"
@@ -120,6 +121,8 @@ vm_command() {
 	[ "$RUNNER" = qemu ] || VM_MACHINE+=(--uml)
 	[ -z "${CALF_PROGRAM:-}" ] || VM_MACHINE+=(--program "$CALF_PROGRAM")
 	[ -z "${CPUS:-}" ] || VM_MACHINE+=(--cpus "$CPUS")
+	local w
+	for w in ${CALF_APPEND:-}; do VM_MACHINE+=(--append "$w"); done
 	# shellcheck disable=SC2034
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$d/test.img" --disk "calfscratch=$d/scratch.img" --log "$d")
 }
