@@ -44,8 +44,6 @@ use kernel::sync::Arc;
 const FS_MAGIC: u32 = 0x464c_4143;
 /// Longest name, bytes.
 const NAME_MAX: u64 = 255;
-/// Largest number of file blocks: keys of the extent tree stay far from the end of `u64`.
-pub(crate) const MAX_BLOCKS: u64 = 1 << 52;
 /// Times are `i64` nanoseconds; the last second is left out, where conversions saturate.
 const TIME_MAX: i64 = i64::MAX / 1_000_000_000 - 1;
 
@@ -309,9 +307,7 @@ fn count(sb: &Sb, sup: &Super) -> Result {
 fn params(geo: &Geometry) -> SuperParams {
     SuperParams {
         magic: FS_MAGIC,
-        max_bytes: MAX_BLOCKS
-            .saturating_mul(geo.block_size())
-            .min(max_file_size()),
+        max_bytes: max_file_size(),
         max_links: LINK_MAX,
         time_gran: 1,
         time_min: -TIME_MAX,

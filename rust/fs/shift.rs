@@ -11,7 +11,6 @@
 
 use super::extents::{publish_blocks, BATCH, BATCH_SPACE};
 use super::inode::Inode;
-use super::mount::MAX_BLOCKS;
 use super::sb::Sb;
 use super::txn::{MetaSpace, Trans};
 use super::{fallocate, reserve};
@@ -55,7 +54,7 @@ pub(crate) fn check_up(inode: &Inode, len: u64) -> Result {
     let end = last
         .map_or(0, |e| e.end())
         .checked_add(len >> sb.block_shift());
-    let most = MAX_BLOCKS.min(i64::MAX as u64 >> sb.block_shift());
+    let most = i64::MAX as u64 >> sb.block_shift();
     end.filter(|end| *end <= most).map(|_| ()).ok_or(EINVAL)
 }
 

@@ -265,8 +265,8 @@ fn refusals(env: &Env) -> Result {
         }
         let r = fallocate(&f, COLLAPSE, bs, 10 * bs);
         ensure_errno!(r, Errno::INVAL, "collapse up to the end");
-        // The largest file has 2^52 blocks, or the size that C can express.
-        let most = (i64::MAX as u64 / bs).min(1 << 52) * bs;
+        // The whole blocks below the largest size that C can express.
+        let most = i64::MAX as u64 / bs * bs;
         let r = fallocate(&f, INSERT, bs, most - bs);
         ensure_errno!(r, Errno::FBIG, "insert past the largest size");
         let r = fallocate(&f, ZERO, most - bs, 2 * bs);

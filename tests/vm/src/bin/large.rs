@@ -253,35 +253,37 @@ fn file_of_many_extents(env: &Env) -> Result {
     })
 }
 
-/// The last byte that a file can have, where blocks are large enough for it: it lies in a block that ends where
-/// no offset can be.
+/// The last byte that a file can have lies in a block that ends where no offset can be.
 fn last_byte(env: &Env) -> Result {
     const LAST: u64 = i64::MAX as u64 - 1;
-    with_fs(env, &["-b", "4096"], "", |m| {
-        let f = open(&m.path("f"))?;
-        f.write_all_at(b"a", LAST)?;
-        f.sync_all().ctx("fsync")?;
-        ensure_eq!(f.metadata()?.len(), LAST + 1, "size");
-        // The second write finds the block allocated.
-        f.write_all_at(b"b", LAST - 1)?;
-        f.sync_all().ctx("fsync")?;
-        let g = open(&m.path("g"))?;
-        fallocate(&g, FallocateFlags::empty(), LAST - 9999, 10_000).ctx("fallocate")?;
-        g.write_all_at(b"c", LAST)?;
-        drop((f, g));
-        m.cycle()?;
-        let (f, g) = (open(&m.path("f"))?, open(&m.path("g"))?);
-        let mut buf = [9u8; 4];
-        f.read_exact_at(&mut buf, LAST - 3)?;
-        ensure_eq!(&buf, b"\0\0ba", "the end of the file");
-        g.read_exact_at(&mut buf, LAST - 3)?;
-        ensure_eq!(&buf, b"\0\0\0c", "the end of the preallocated file");
-        ensure!(
-            f.write_at(b"x", LAST + 1).is_err(),
-            "a byte behind the last"
-        );
-        Ok(())
-    })
+    for bs in ["1024", "4096"] {
+        with_fs(env, &["-b", bs], "", |m| {
+            let f = open(&m.path("f"))?;
+            f.write_all_at(b"a", LAST)?;
+            f.sync_all().ctx("fsync")?;
+            ensure_eq!(f.metadata()?.len(), LAST + 1, "size");
+            // The second write finds the block allocated.
+            f.write_all_at(b"b", LAST - 1)?;
+            f.sync_all().ctx("fsync")?;
+            let g = open(&m.path("g"))?;
+            fallocate(&g, FallocateFlags::empty(), LAST - 9999, 10_000).ctx("fallocate")?;
+            g.write_all_at(b"c", LAST)?;
+            drop((f, g));
+            m.cycle()?;
+            let (f, g) = (open(&m.path("f"))?, open(&m.path("g"))?);
+            let mut buf = [9u8; 4];
+            f.read_exact_at(&mut buf, LAST - 3)?;
+            ensure_eq!(&buf, b"\0\0ba", "the end of the file");
+            g.read_exact_at(&mut buf, LAST - 3)?;
+            ensure_eq!(&buf, b"\0\0\0c", "the end of the preallocated file");
+            ensure!(
+                f.write_at(b"x", LAST + 1).is_err(),
+                "a byte behind the last"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
