@@ -633,19 +633,21 @@ fn synchronous(env: &Env) -> Result {
     })
 }
 
-/// A truncation that was cut short goes on when the filesystem is mounted again.
+/// A truncation that was cut short goes on when the filesystem is mounted again. If it was too fast, the next file has more
+/// pieces.
 fn truncation_is_finished(env: &Env) -> Result {
-    const PIECES: u64 = 6000;
+    const MOST: u64 = 24_000;
     with_small(env, &["-b", "1024"], "", |m| {
         let path = m.path("f");
+        let mut pieces = 6000;
         for _ in 0..20 {
             let f = open(&path)?;
-            for i in 0..PIECES {
+            for i in 0..pieces {
                 f.write_all_at(&[1; 1024], 2048 * i)?;
             }
             f.sync_all()?;
             let full = f.metadata()?.blocks();
-            ensure!(full >= 2 * PIECES, "{full} sectors");
+            ensure!(full >= 2 * pieces, "{full} sectors");
             let done = AtomicBool::new(false);
             let result = std::thread::scope(|s| -> Result<std::io::Result<()>> {
                 let truncate = s.spawn(|| {
@@ -653,7 +655,7 @@ fn truncation_is_finished(env: &Env) -> Result {
                     done.store(true, Ordering::SeqCst);
                     result
                 });
-                while f.metadata()?.blocks() > full * 3 / 4 && !done.load(Ordering::SeqCst) {
+                while f.metadata()?.blocks() == full && !done.load(Ordering::SeqCst) {
                     std::thread::yield_now();
                 }
                 go_down(m, LOGFLUSH)?;
@@ -663,7 +665,8 @@ fn truncation_is_finished(env: &Env) -> Result {
             m.cycle()?;
             let now = fs::metadata(&path)?;
             if result.is_ok() {
-                continue; // too late
+                pieces = MOST.min(2 * pieces);
+                continue;
             }
             ensure_eq!(now.len(), 1024, "size");
             ensure_eq!(now.blocks(), 2, "sectors");
