@@ -454,8 +454,8 @@ impl<'a> Trans<'a> {
             };
             let bytes = rec.as_bytes();
             // Directory and file often lie in one leaf: the last of them makes its checksum.
-            let more = self.records.iter().skip(i + 1).map(block);
-            let last = !more.into_iter().any(|b| b == block(r));
+            let mut later = self.records.iter().skip(i + 1);
+            let last = !later.any(|other| block(other) == block(r));
             r.buf.update(&self.handle, |block| {
                 if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
                     target.copy_from_slice(bytes);

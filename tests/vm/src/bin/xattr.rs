@@ -2,7 +2,7 @@
 
 //! Extended attributes and POSIX ACLs.
 
-use calf_vmlib::file::xattr_names;
+use calf_vmlib::file::{self, xattr_names};
 use calf_vmlib::fs::{drop_caches, fstype, next_stamp, with_fs, Mounted};
 use calf_vmlib::sys::{fiemap_with, FIEMAP_FLAG_XATTR, FIEMAP_LAST};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Fail, Result};
@@ -220,12 +220,7 @@ fn fiemap_tells_the_blocks(env: &Env) -> Result {
     for bs in [1024u64, 4096] {
         with_fs(env, &["-b", &bs.to_string()], "", |m| {
             let path = m.path("f");
-            let f = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
+            let f = file::open(&path)?;
             let attrs = |at, len| fiemap_with(&f, at, len, FIEMAP_FLAG_XATTR);
             ensure_eq!(attrs(0, u64::MAX)?, [], "no attribute");
             setxattr(&path, "user.a", b"short", ANY)?;
