@@ -47,6 +47,8 @@ SUITES = [
     ("kasan", "test T=@all VARIANT=kasan", "VM"),
     ("kasan-run", "run VARIANT=kasan", "VM"),
     ("kasan-replay", "replay SEQUENCES=40 VARIANT=kasan", "VM"),
+    ("kasan-soak", "soak T=fsx,model SEEDS=2 STEPS=2000 OPS=10000 PART=5000 VARIANT=kasan", "VM"),
+    ("kasan-crash", "crash KILLS=20 VARIANT=kasan", "VM"),
     ("kasan-fstests", "fstests GROUP=clone VARIANT=kasan RESULTS=build/fstests/calf-kasan", "VM"),
     ("fstests-xfs", "fstests FSTYP=xfs", "VM"),
     ("fstests-xfs-1k", "fstests FSTYP=xfs SECTION=1k", "VM"),
