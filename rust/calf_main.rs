@@ -92,6 +92,8 @@ struct CalfModule {
     _fs: Registration<Calf>,
     #[cfg(calf_lab)]
     _checks: lab::checks::TotalFile,
+    #[cfg(calf_lab)]
+    _stray: lab::stray::StrayFile,
     _debugfs: DebugRoot,
 }
 
@@ -106,6 +108,8 @@ impl kernel::InPlaceModule for CalfModule {
             _debugfs: DebugRoot::new(c"calf")?,
             #[cfg(calf_lab)]
             _checks: lab::checks::TotalFile::new(),
+            #[cfg(calf_lab)]
+            _stray: lab::stray::StrayFile::new(),
             _fs <- Registration::new(module, c"calf_inode"),
         })
     }

@@ -36,6 +36,8 @@ pub(crate) mod registration;
 pub(crate) mod remap;
 pub(crate) mod rwsem;
 pub(crate) mod statfs;
+#[cfg(calf_lab)]
+pub(crate) mod stray;
 pub(crate) mod super_block;
 pub(crate) mod super_ops;
 #[cfg(calf_lab)]

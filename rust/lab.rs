@@ -11,6 +11,7 @@ pub(crate) mod checks;
 pub(crate) mod dio;
 pub(crate) mod gates;
 pub(crate) mod release;
+pub(crate) mod stray;
 pub(crate) mod switches;
 pub(crate) mod unshare;
 pub(crate) mod writeback;

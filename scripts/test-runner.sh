@@ -49,6 +49,9 @@ debug)
 kasan)
 	expect 3 'BUG: KASAN: slab-use-after-free in lkdtm' runner-lkdtm --append CALF_LKDTM=READ_AFTER_FREE
 	expect 3 'BUG: KASAN: slab-out-of-bounds in lkdtm' runner-lkdtm --append CALF_LKDTM=SLAB_LINEAR_OVERFLOW
+	# The module's own Rust code too.
+	expect 3 'BUG: KASAN: slab-use-after-free in \S*_4calf3lab5stray9read_last\+.*\[calf\]' runner-stray::lab --append CALF_STRAY=freed
+	expect 3 'BUG: KASAN: slab-out-of-bounds in \S*_4calf3lab5stray9read_last\+.*\[calf\]' runner-stray::lab --append CALF_STRAY=too_long
 	# In User Mode Linux this one stands still, without a word.
 	[ "${RUNNER:-}" = uml ] || expect 3 'BUG: KASAN: vmalloc-out-of-bounds' runner-lkdtm --append CALF_LKDTM=VMALLOC_LINEAR_OVERFLOW
 	;;
