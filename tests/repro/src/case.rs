@@ -34,6 +34,8 @@ pub struct Special {
     pub junk: bool,
     /// See [`Reproducer::expect_warn`].
     pub warn: Option<&'static str>,
+    /// See [`Reproducer::expect_lockdep`].
+    pub lockdep: Option<&'static str>,
 }
 
 /// What a run showed. Neither correct nor the bug is neither.
@@ -115,6 +117,9 @@ impl Reproducer for Special {
     }
     fn expect_warn(&self) -> Option<&'static str> {
         self.warn
+    }
+    fn expect_lockdep(&self) -> Option<&'static str> {
+        self.lockdep
     }
     fn setup(&self, stage: &mut Stage) -> Result<()> {
         self.case.setup(stage)

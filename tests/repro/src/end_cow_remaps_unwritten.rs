@@ -20,6 +20,7 @@ pub const CASE: Special = Special {
     },
     junk: true,
     warn: None,
+    lockdep: None,
 };
 
 fn run(stage: &mut Stage) -> Result<Outcome> {

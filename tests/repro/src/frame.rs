@@ -84,6 +84,10 @@ pub trait Reproducer: Sync {
     fn expect_warn(&self) -> Option<&'static str> {
         None
     }
+    /// The same, of a kernel whose lockdep is on: the switch leaves out a lock that the kernel asserts.
+    fn expect_lockdep(&self) -> Option<&'static str> {
+        None
+    }
     /// Lines of the historical report that [`Stage::trace`] is shown beside.
     fn history(&self) -> &'static [&'static str] {
         &[]
@@ -132,8 +136,12 @@ impl<R: Reproducer> AnyReproducer for R {
     fn play(&self, stage: &mut Stage, on: bool) -> Result<Judgement> {
         let mut scene = self.setup(stage).ctx("setup")?;
         observe::clear_warn_once()?;
-        let expected = Reproducer::expect_warn(self).filter(|_| on);
-        if let Some(place) = expected {
+        let mut expected = Vec::new();
+        if on {
+            expected.extend(Reproducer::expect_warn(self));
+            expected.extend(Reproducer::expect_lockdep(self).filter(|_| observe::lockdep_is_on()));
+        }
+        for place in &expected {
             ktap::line(&format!("CALF-EXPECT-WARN {place}"));
         }
         let mut log = Kmsg::new()?;
@@ -142,10 +150,10 @@ impl<R: Reproducer> AnyReproducer for R {
         let mut judged = self.judge(stage, scene, seen).ctx("judge")?;
         // Warnings that came later, from writeback or unmounting, count too.
         stage.warnings.extend(observe::warnings(&log.read()));
-        if stage.warnings.iter().any(|w| Some(w.as_str()) != expected) {
-            judged.verdict = Verdict::Other;
-        }
-        if expected.is_some() && stage.warnings.is_empty() && judged.verdict == Verdict::Bug {
+        // None but these, and with the bug each of them.
+        let seen: BTreeSet<&str> = stage.warnings.iter().map(String::as_str).collect();
+        let expected = BTreeSet::from_iter(expected);
+        if !seen.is_subset(&expected) || (judged.verdict == Verdict::Bug && seen != expected) {
             judged.verdict = Verdict::Other;
         }
         let seen = if stage.warnings.is_empty() {

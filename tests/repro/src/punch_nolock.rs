@@ -6,10 +6,10 @@
 //!
 //! With the lock the fault waits until the punch is done, and makes a reservation of its own.
 
-use crate::case::{cold_byte, show, Case, Outcome};
+use crate::case::{cold_byte, show, Case, Outcome, Special};
 use crate::frame::{window_missed, Stage};
 use crate::full_disk::take_all;
-use crate::short_write::{left_over, write_held, ASKED};
+use crate::short_write::{cache_page, left_over, write_held, ASKED};
 use calf_vmlib::error::Context;
 use calf_vmlib::gate::{is_blocked, until};
 use calf_vmlib::sys::Map;
@@ -18,14 +18,18 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+/// `lockdep_assert_held_write(&inode->i_mapping->invalidate_lock)` in `iomap_write_delalloc_release` of
+/// Linux 7.3.4.
+pub const WARN_PUNCH_UNLOCKED: &str = "fs/iomap/buffered-io.c:1518";
+
 /// The reproducer of the form with `iomap_write_delalloc_release`.
-pub const CASE: Case = Case {
+pub const CASE: Special = asserted(Case {
     name: "punch_nolock",
     contract: "C-PUNCH-LOCK",
     summary: "a store through mmap is lost, and fsync succeeds",
     options: "",
     run,
-};
+});
 
 /// The reproducer of the form with `truncate_pagecache_range`.
 pub const LEGACY: Case = Case {
@@ -37,13 +41,23 @@ pub const LEGACY: Case = Case {
 };
 
 /// The reproducer over shared blocks, on a disk that is full afterwards.
-pub const ENOSPC: Case = Case {
+pub const ENOSPC: Special = asserted(Case {
     name: "punch_nolock_enospc",
     contract: "C-PUNCH-LOCK",
     summary: "a store that had space promised fails at fsync with ENOSPC",
     options: "",
     run: run_enospc,
-};
+});
+
+/// A switch that calls the core's helper without the lock that the helper asserts.
+const fn asserted(case: Case) -> Special {
+    Special {
+        case,
+        junk: false,
+        warn: None,
+        lockdep: Some(WARN_PUNCH_UNLOCKED),
+    }
+}
 
 const STORE: usize = 512 << 10;
 
@@ -101,6 +115,8 @@ fn run_enospc(stage: &mut Stage) -> Result<Outcome> {
     let a = stage.filled("a", b'o', ASKED as u64)?;
     let f = stage.cloned("f", &a)?;
     calf_vmlib::fs::drop_caches()?;
+    // So that the store has nothing to wait for but the lock: a slow disk looks the same.
+    cache_page(&f, STORE as u64)?;
     let blocked = race(stage, &f)?;
     take_all(stage)?;
     let synced = f.sync_all().err().and_then(|e| e.raw_os_error());

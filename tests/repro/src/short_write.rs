@@ -47,8 +47,13 @@ pub fn left_over(stage: &Stage, f: &File) -> Result<i64> {
 /// Reads page 0, and only that: the first folio of the write will be this one, of one page, and what
 /// lies behind it is not locked while the write is held there.
 pub fn cache_first_page(f: &File) -> Result {
+    cache_page(f, 0)
+}
+
+/// Reads the page at `off`, and only that.
+pub fn cache_page(f: &File, off: u64) -> Result {
     let all = None::<std::num::NonZeroU64>;
     rustix::fs::fadvise(f, 0, all, rustix::fs::Advice::Random).ctx("fadvise")?;
-    calf_vmlib::file::read_at(f, 0, 1)?;
+    calf_vmlib::file::read_at(f, off, 1)?;
     Ok(())
 }

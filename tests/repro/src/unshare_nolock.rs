@@ -6,6 +6,7 @@
 
 use crate::case::{ino, Case, Outcome, Special, PAGE};
 use crate::frame::{window_missed, Stage};
+use crate::punch_nolock::WARN_PUNCH_UNLOCKED;
 use crate::unshare::WARN_UNSHARE_ZEROING;
 use calf_vmlib::error::Context;
 use calf_vmlib::gate::{is_blocked, until};
@@ -25,6 +26,7 @@ pub const CASE: Special = Special {
     },
     junk: false,
     warn: Some(WARN_UNSHARE_ZEROING),
+    lockdep: Some(WARN_PUNCH_UNLOCKED),
 };
 
 const LEN: u64 = 8 * PAGE;

@@ -23,6 +23,7 @@ pub const CASE: Special = Special {
     },
     junk: false,
     warn: Some(WARN_PAST_EOF),
+    lockdep: None,
 };
 
 const FAR: u64 = 6 * PAGE;

@@ -188,6 +188,14 @@ pub fn is_lab() -> bool {
     Path::new(CHECKS).exists()
 }
 
+/// Says whether the kernel watches its locks, and still does: lockdep turns itself off when it has found something.
+pub fn lockdep_is_on() -> bool {
+    std::fs::read_to_string("/proc/lockdep_stats").is_ok_and(|text| {
+        let mut lines = text.lines().map(|l| l.split_whitespace());
+        lines.any(|l| l.eq(["debug_locks:", "1"]))
+    })
+}
+
 /// Taint bits of the kernel.
 pub fn taint() -> u64 {
     std::fs::read_to_string("/proc/sys/kernel/tainted")
