@@ -44,7 +44,7 @@ impl<T> FVec<T> {
     /// Appends copies of all of `v`, or nothing and says no: without allocating.
     pub fn extend_within_capacity(&mut self, v: &[T]) -> bool
     where
-        T: Clone,
+        T: Copy,
     {
         let fits = self.0.capacity() - self.0.len() >= v.len();
         if fits {
@@ -91,7 +91,7 @@ impl<T> FVec<T> {
     }
 }
 
-impl<T: Clone> FVec<T> {
+impl<T: Copy> FVec<T> {
     /// A copy of `v`.
     pub fn from_slice(v: &[T]) -> Result<Self, NoMem> {
         let mut vec = Self::with_capacity(v.len())?;
