@@ -30,6 +30,7 @@ pub(crate) mod grow;
 pub(crate) mod inode;
 pub(crate) mod itable;
 pub(crate) mod label;
+pub(crate) mod last;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod opts;

@@ -159,7 +159,10 @@ pub fn find_zero_run(
     let mut at = from;
     loop {
         let start = first_zero(plane, at)?;
-        let end = first_set(plane, start).unwrap_or(plane.len().saturating_mul(64));
+        // A free disk is long: no further than wanted.
+        let most = start.saturating_add(want);
+        let words = plane.get(..most.div_ceil(64)).unwrap_or(plane);
+        let end = first_set(words, start).unwrap_or(words.len().saturating_mul(64));
         let len = end.saturating_sub(start).min(want);
         if len >= enough {
             return Some((start, len));

@@ -306,6 +306,39 @@ impl Tree {
         }
     }
 
+    /// Calls `f` on the record with the greatest key not above `key`; returns its result and the key of the
+    /// next record. Mostly one descent: both lie in one leaf.
+    pub fn around_with<S: NodeRead, R>(
+        &self,
+        s: &S,
+        key: u64,
+        mut f: impl FnMut(u64, &[u8]) -> R,
+    ) -> Result<(Option<R>, Option<u64>), S::Error> {
+        let (found, next, bounds) = self.descend(
+            s,
+            key,
+            |_, _| (),
+            |leaf, block, bounds| {
+                let after = match leaf.search(key) {
+                    Ok(i) => i.saturating_add(1),
+                    Err(i) => i,
+                };
+                let found = record(leaf, block, after.checked_sub(1), &mut f)?;
+                Ok((found, leaf.key(after), bounds))
+            },
+        )?;
+        let next = match (next, key.checked_add(1)) {
+            (None, Some(above)) if bounds.hi.is_some() => self.ceil_with(s, above, |k, _| k)?,
+            _ => next,
+        };
+        // A leaf may begin above its lower bound: look into the one before.
+        let found = match bounds.lo.checked_sub(1) {
+            Some(before) if found.is_none() => self.floor_with(s, before, f)?,
+            _ => found,
+        };
+        Ok((found, next))
+    }
+
     /// The record with the greatest key not above `key`.
     pub fn floor<S: NodeRead>(&self, s: &S, key: u64) -> Result<Option<(u64, Value)>, S::Error> {
         Ok(self.floor_with(s, key, copy)?.flatten())

@@ -94,17 +94,49 @@ impl Run for RawExtent {
     }
 }
 
+/// What file blocks `[start, end)` are mapped to: one extent at most, which begins at `start`, and a hole
+/// behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Around {
+    /// The first block.
+    pub start: u64,
+    /// Where the next extent begins; `u64::MAX` if there is none.
+    pub end: u64,
+    /// The extent.
+    pub extent: Option<Extent>,
+}
+
+impl Around {
+    /// What is at `fblk`, if that is one of the blocks.
+    pub fn at(&self, fblk: u64) -> Option<Mapping> {
+        if fblk < self.start || fblk >= self.end {
+            return None;
+        }
+        Some(match self.extent.filter(|e| e.end() > fblk) {
+            Some(e) => Mapping::Mapped(e),
+            None => Mapping::Hole {
+                len: self.end.saturating_sub(fblk),
+            },
+        })
+    }
+}
+
+/// The extent at or before a file block, and what lies between it and the next one.
+pub fn around<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Around, S::Error> {
+    let (before, next) = runs::around::<S, RawExtent>(t, s, fblk)?;
+    let extent = before.map(|(start, value, _)| Extent::at(start, &value));
+    Ok(Around {
+        start: extent.map_or(0, |e| e.fblk),
+        end: next.unwrap_or(u64::MAX),
+        extent,
+    })
+}
+
 /// What is at a file block.
 pub fn lookup<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Mapping, S::Error> {
-    if let Some((start, value, end)) = runs::before::<S, RawExtent>(t, s, fblk)? {
-        if end > fblk {
-            return Ok(Mapping::Mapped(Extent::at(start, &value)));
-        }
-    }
-    let next = runs::after::<S, RawExtent>(t, s, fblk)?.map_or(u64::MAX, |(start, _, _)| start);
-    Ok(Mapping::Hole {
-        len: next.saturating_sub(fblk),
-    })
+    // No file has a block `u64::MAX`.
+    let nothing = Mapping::Hole { len: 0 };
+    Ok(around(t, s, fblk)?.at(fblk).unwrap_or(nothing))
 }
 
 /// The first extent that ends after `fblk`.

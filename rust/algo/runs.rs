@@ -43,6 +43,9 @@ pub(super) const fn bad(what: &'static str) -> TreeError {
     }
 }
 
+/// A run that was looked for: start, run, end.
+pub(super) type Found<R> = Option<(u64, R, u64)>;
+
 fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), TreeError> {
     let run = R::decode(key, bytes).map_err(bad)?;
     match key.checked_add(run.len()) {
@@ -51,21 +54,23 @@ fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), TreeError> {
     }
 }
 
-/// The last run that starts at or before `key`: start, run, end.
-pub(super) fn before<S: NodeRead, R: Run>(
-    t: &Tree,
-    s: &S,
-    key: u64,
-) -> Result<Option<(u64, R, u64)>, S::Error> {
+/// The last run that starts at or before `key`.
+pub(super) fn before<S: NodeRead, R: Run>(t: &Tree, s: &S, key: u64) -> Result<Found<R>, S::Error> {
     Ok(t.floor_with(s, key, decode)?.transpose()?)
 }
 
-/// The first run that starts at or after `key`: start, run, end.
-pub(super) fn after<S: NodeRead, R: Run>(
+/// [`before`], and where the run after it starts.
+pub(super) fn around<S: NodeRead, R: Run>(
     t: &Tree,
     s: &S,
     key: u64,
-) -> Result<Option<(u64, R, u64)>, S::Error> {
+) -> Result<(Found<R>, Option<u64>), S::Error> {
+    let (found, next) = t.around_with(s, key, decode)?;
+    Ok((found.transpose()?, next))
+}
+
+/// The first run that starts at or after `key`.
+pub(super) fn after<S: NodeRead, R: Run>(t: &Tree, s: &S, key: u64) -> Result<Found<R>, S::Error> {
     Ok(t.ceil_with(s, key, decode)?.transpose()?)
 }
 

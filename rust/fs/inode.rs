@@ -4,6 +4,7 @@
 
 use super::begin_direct::{DioConvert, DioPin};
 use super::completion::Completion;
+use super::last::LastLookup;
 use crate::algo::btree::Tree;
 use crate::algo::staging::Staging;
 use crate::format::inode::{InodeRecord, FLAG_MAY_SHARE};
@@ -32,6 +33,9 @@ pub(crate) struct CalfInode {
     /// The *extent lock* and what it guards.
     #[pin]
     pub(crate) ext: ExtLock,
+    /// The answer to the last lookup.
+    #[pin]
+    pub(crate) last: LastLookup,
     /// Counts changes of the data map: type, address or existence of any extent (C-COOKIE-BUMP).
     /// Written under the extent lock held exclusively.
     data_seq: Atomic<u32>,
@@ -52,8 +56,10 @@ pub(crate) struct CalfInode {
 
 /// What the extent lock guards.
 pub(crate) struct InodeExt {
-    /// Root of the data tree: extents, directory or symbolic link.
+    /// Root of the data tree: extents, directory or symbolic link. Changes with [`InodeExt::set_tree`].
     pub(crate) root: InlineRoot,
+    /// Counts what [`InodeExt::set_tree`] has published.
+    pub(super) edits: u64,
     /// The only size that is ever logged (C10).
     pub(crate) disk_size: u64,
     /// Blocks of data and of tree nodes.
@@ -81,6 +87,7 @@ impl InodeExt {
     pub(crate) fn empty(kind: Kind) -> Self {
         Self {
             root: InlineRoot::empty(kind),
+            edits: 0,
             disk_size: 0,
             nblocks: 0,
             flags: 0,
@@ -97,6 +104,7 @@ impl InodeExt {
     /// Takes over what the record on disk says.
     pub(crate) fn load(&mut self, rec: &InodeRecord) {
         self.root = rec.root;
+        self.edits = self.edits.wrapping_add(1);
         self.disk_size = rec.size.get();
         self.nblocks = rec.nblocks.get();
         self.flags = rec.flags.get();
@@ -116,6 +124,7 @@ impl InodeExt {
         if let Some(root) = tree.inline_root() {
             self.root = *root;
         }
+        self.edits = self.edits.wrapping_add(1);
         self.nblocks = self.nblocks.saturating_add_signed(tree.delta());
     }
 
@@ -167,6 +176,7 @@ impl CalfInode {
     pub(crate) fn init() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             ext <- ExtLock::new(),
+            last <- LastLookup::new(),
             data_seq: Atomic::new(0),
             cow_seq: Atomic::new(0),
             remapping: Atomic::new(false),

@@ -72,28 +72,46 @@ pub(crate) fn old_by(
     ext: &InodeExt,
     fblk: u64,
 ) -> Result<Old> {
-    let found = extent::lookup(&ext.tree(inode), &reader, fblk)?;
-    old_from(reader.sb(), found, fblk)
+    let found = inode.data().last.lookup(ext, fblk, || {
+        let around = extent::around(&ext.tree(inode), &reader, fblk)?;
+        if let Some(e) = around.extent {
+            check(reader.sb(), e)?;
+        }
+        Ok(around)
+    })?;
+    Ok(old_of(found, fblk))
+}
+
+/// [`old_at`] straight from the tree, for those who check.
+#[cfg(calf_lab)]
+pub(crate) fn old_in_tree(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Result<Old> {
+    let found = extent::lookup(&ext.tree(inode), &sb.reader(), fblk)?;
+    old_from(sb, found, fblk)
+}
+
+/// Checks the blocks of an extent (C11).
+fn check(sb: &Sb, e: Extent) -> Result {
+    sb.geo()
+        .check_range(e.phys, e.len)
+        .map_err(|what| sb.corrupted(super::sb::Place::Block(e.phys), what))
 }
 
 /// Makes an [`Old`] of the result of a lookup of `fblk`, and checks the blocks (C11).
 pub(crate) fn old_from(sb: &Sb, found: Mapping, fblk: u64) -> Result<Old> {
-    Ok(match found {
+    if let Mapping::Mapped(e) = found {
+        check(sb, e)?;
+    }
+    Ok(old_of(found, fblk))
+}
+
+fn old_of(found: Mapping, fblk: u64) -> Old {
+    match found {
         Mapping::Hole { len } => Old::Hole {
             end: fblk.saturating_add(len),
         },
-        Mapping::Mapped(e) => {
-            sb.geo()
-                .check_range(e.phys, e.len)
-                .map_err(|what| sb.corrupted(super::sb::Place::Block(e.phys), what))?;
-            let e = clip(e, fblk, u64::MAX);
-            if e.unwritten {
-                Old::Unwritten(e)
-            } else {
-                Old::Written(e)
-            }
-        }
-    })
+        Mapping::Mapped(e) if e.unwritten => Old::Unwritten(clip(e, fblk, u64::MAX)),
+        Mapping::Mapped(e) => Old::Written(clip(e, fblk, u64::MAX)),
+    }
 }
 
 /// Are the blocks at `phys` shared? Returns the answer and for how many of `len` blocks it holds.

@@ -63,7 +63,7 @@ fn kept_pages(s: &Seam<'_>, start: u64, end: u64) {
     let (at, to) = map::blocks(sb, start, end);
     let ext = inode.data().ext.read();
     let staged = ext.staging.next(at).is_some_and(|e| e.start < to);
-    let Ok(old) = map::old_at(sb, inode, &ext, at) else {
+    let Ok(old) = map::old_in_tree(sb, inode, &ext, at) else {
         return;
     };
     let empty = matches!(old, Old::Hole { end } if end >= to);
@@ -91,7 +91,10 @@ fn left_over(s: &Seam<'_>, done: &Done<'_>, start: u64, end: u64) {
         if e.start < below && inode.is_busy(bytes(e.start), bytes(below)) {
             continue;
         }
-        let over_data = matches!(map::old_at(sb, inode, &ext, e.start), Ok(Old::Written(_)));
+        let over_data = matches!(
+            map::old_in_tree(sb, inode, &ext, e.start),
+            Ok(Old::Written(_))
+        );
         let check = match (done.is_stale(), over_data) {
             (true, _) => Check::StaleEnd,
             (false, true) => Check::PunchFork,

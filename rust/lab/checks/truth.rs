@@ -37,7 +37,7 @@ impl Found {
     /// Looks block `at` up; `None` if that fails.
     pub(super) fn look(sb: &Sb, inode: &Inode, ext: &InodeExt, at: u64) -> Option<Self> {
         Some(Self {
-            old: map::old_at(sb, inode, ext, at).ok()?,
+            old: map::old_in_tree(sb, inode, ext, at).ok()?,
             entry: ext.staging.find(at).filter(Entry::is_data),
             at,
         })

@@ -163,7 +163,7 @@ pub(super) fn first_unmapped(
 ) {
     let mut at = start;
     while at < end {
-        match map::old_at(inode.sb().data(), inode, ext, at) {
+        match map::old_in_tree(inode.sb().data(), inode, ext, at) {
             Ok(Old::Written(e)) => at = e.end(),
             Ok(old) => return f(at, &old),
             Err(_) => return,
