@@ -74,6 +74,11 @@ void calf_unlock_buffer(struct buffer_head *bh)
 	unlock_buffer(bh);
 }
 
+void calf_mark_buffer_dirty(struct buffer_head *bh)
+{
+	mark_buffer_dirty(bh);
+}
+
 void calf_set_buffer_uptodate(struct buffer_head *bh)
 {
 	set_buffer_uptodate(bh);
@@ -204,6 +209,15 @@ bool calf_jbd2_tid_committed(journal_t *journal, tid_t tid)
 u32 calf_jbd2_total_len(journal_t *journal)
 {
 	return journal->j_total_len;
+}
+
+/* What memory reclaim does, but to the end: it stops when somebody wants the processor. */
+void calf_jbd2_forget_written(journal_t *journal)
+{
+	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = ULONG_MAX };
+
+	while (journal->j_shrinker->scan_objects(journal->j_shrinker, &sc))
+		cond_resched();
 }
 
 bool calf_jbd2_needs_recovery(journal_t *journal)

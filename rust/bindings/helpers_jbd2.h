@@ -17,6 +17,7 @@ void calf_brelse(struct buffer_head *bh);
 void calf_lock_buffer(struct buffer_head *bh);
 void calf_unlock_buffer(struct buffer_head *bh);
 bool calf_buffer_uptodate(struct buffer_head *bh);
+void calf_mark_buffer_dirty(struct buffer_head *bh);
 void calf_set_buffer_uptodate(struct buffer_head *bh);
 bool calf_buffer_verified(struct buffer_head *bh);
 void calf_set_buffer_verified(struct buffer_head *bh);
@@ -39,6 +40,7 @@ u32 calf_jbd2_max_handle(journal_t *journal);
 bool calf_jbd2_last_tids(journal_t *journal, tid_t *tid);
 bool calf_jbd2_tid_committed(journal_t *journal, tid_t tid);
 u32 calf_jbd2_total_len(journal_t *journal);
+void calf_jbd2_forget_written(journal_t *journal);
 bool calf_jbd2_needs_recovery(journal_t *journal);
 
 #endif /* CALF_HELPERS_JBD2_H */

@@ -94,6 +94,12 @@ bool calf_wbc_wait_for_inode(const struct writeback_control *wbc)
 	return wbc->sync_mode == WB_SYNC_ALL && !wbc->for_sync;
 }
 
+/* The last reference was dropped: ->kill_sb is running. */
+bool calf_sb_is_dying(struct super_block *sb)
+{
+	return !atomic_read(&sb->s_active);
+}
+
 void calf_sb_start_intwrite(struct super_block *sb)
 {
 	sb_start_intwrite(sb);

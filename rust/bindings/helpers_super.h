@@ -44,6 +44,7 @@ bool calf_inode_is_new(const struct inode *inode);
 void calf_init_special_inode(struct inode *inode, umode_t mode, u32 rdev);
 bool calf_wbc_wait_for_inode(const struct writeback_control *wbc);
 
+bool calf_sb_is_dying(struct super_block *sb);
 void calf_sb_start_intwrite(struct super_block *sb);
 void calf_sb_end_intwrite(struct super_block *sb);
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid);

@@ -95,7 +95,7 @@ pub struct RawSuperBlock {
     pub inode_count: U64,
     /// When it was made, ns since 1970.
     pub mkfs_time: I64,
-    /// When it was last mounted for writing, ns since 1970.
+    /// When a mount last began to change it, ns since 1970.
     pub last_mount: I64,
     /// Errno of the last error, 0 if there was none.
     pub error_code: U32,

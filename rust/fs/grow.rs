@@ -13,6 +13,7 @@ use crate::format::group::init_group;
 use crate::format::super_block::RawSuperBlock;
 use crate::format::types::BlockNr;
 use crate::kapi::log::{log, Level};
+use crate::kapi::memalloc::NofsScope;
 use crate::seam::FVec;
 use kernel::error::code::EINVAL;
 use kernel::prelude::*;
@@ -30,6 +31,8 @@ pub(crate) fn grow(sb: &SuperBlock, blocks: u64) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
     let _lock = d.super_lock().lock();
+    // Reclaim may evict an inode, whose handle needs the lock for the mark "in use" (D1).
+    let _nofs = NofsScope::enter();
     let say = |what: &str| log::<super::Calf>(Level::Error, sb.id(), fmt!("cannot grow: {}", what));
     let old = *d.geo();
     let device = d.dev().bdev().bytes() >> old.block_shift();

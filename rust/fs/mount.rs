@@ -4,11 +4,15 @@
 //!
 //! Up: superblock, journal (opened with barriers, C8; replayed), superblock and descriptors once
 //! more because the replay may have changed them (C11), allocator, root directory, and on a mount
-//! for writing the mark "in use" and the orphans. What is made is owned by values all along, so an
-//! error at any point undoes what came before in reverse order.
+//! for writing the orphans. What is made is owned by values all along, so an error at any point
+//! undoes what came before in reverse order.
 //!
-//! Down (D5): mark "clean"; the journal is destroyed when the data of the superblock is dropped,
-//! and its last commit still reports to the allocator, which goes after it.
+//! The mark "in use" is made by the first handle, in the transaction of the first change or before
+//! it: a mount that changes nothing writes nothing.
+//!
+//! Down (D5): the last commit, everything home and the mark "clean" with it, the journal empty. The
+//! journal is destroyed when the data of the superblock is dropped, and its last commit still reports
+//! to the allocator, which goes after it.
 
 use super::alloc::Allocator;
 use super::counters::Counters;
@@ -31,6 +35,7 @@ use crate::format::types::{BlockNr, Kind};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::fs_context::{max_file_size, real_time_ns, FsContext, NewSuper, SuperParams};
 use crate::kapi::log::{log, Level};
+use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::mounted::Claim;
 use crate::kapi::statfs::StatFsValues;
 use crate::kapi::workqueue::Workqueue;
@@ -163,6 +168,7 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
         opts: *opts,
         uuid,
         hash_seed: sup.hash_seed,
+        in_use: !sup.clean,
         counters,
         completion_wq: Workqueue::new(new.id())?,
         debug,
@@ -337,7 +343,11 @@ fn log_mounted(sb: &SuperBlock, sup: &Super) {
 /// Changes the superblock on disk, in a transaction (B6).
 pub(super) fn update_super(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Result {
     let _lock = sb.super_lock().lock();
-    let handle = sb.journal().start(1, 0)?;
+    update_super_locked(sb, f)
+}
+
+fn update_super_locked(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Result {
+    let handle = retry_nomem(|| sb.journal().start(1, 0))?;
     let buf = handle.write_access(sb.dev().read(BlockNr::ZERO)?)?;
     buf.update(&handle, |bytes| {
         if let Some(raw) = RawSuperBlock::of_mut(bytes) {
@@ -347,7 +357,7 @@ pub(super) fn update_super(sb: &Sb, f: impl FnOnce(&mut RawSuperBlock)) -> Resul
     handle.stop()
 }
 
-/// From now on the filesystem changes: says so on disk, then finishes what the last mount left.
+/// From now on the filesystem may change: finishes what the last mount left.
 fn start_writing(sb: &SuperBlock) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
@@ -360,31 +370,67 @@ fn start_writing(sb: &SuperBlock) -> Result {
         d.journal().force_commit()?;
         d.journal().store_forgotten_error();
     }
-    mark_used(d)?;
+    d.set_writable(true);
     orphan::recover(sb)?;
     Ok(())
 }
 
-fn mark_used(d: &Sb) -> Result {
-    update_super(d, |raw| raw.set_mounted(real_time_ns()))?;
-    d.set_writable(true);
+/// Says on disk that the filesystem is in use, unless it says so: before each handle that changes it. A crash leaves the
+/// change only with the mark, which is in the same transaction or an earlier one.
+pub(super) fn mark_used(d: &Sb) -> Result {
+    if d.is_in_use() {
+        return Ok(());
+    }
+    let _lock = d.super_lock().lock();
+    if !d.is_in_use() {
+        update_super_locked(d, |raw| raw.set_mounted(real_time_ns()))?;
+        d.set_in_use(true);
+    }
     Ok(())
 }
 
-/// Marks the filesystem clean and brings everything home. Nothing changes any more.
-fn mark_clean(d: &Sb) -> Result {
-    let inodes = d.inodes();
-    update_super(d, |raw| raw.set_clean(inodes))?;
-    d.set_writable(false);
-    Ok(())
-}
-
-/// Empties the journal. Between lock and unlock no handle starts, hence no completion ends, so
-/// nothing here may wait for data (D5).
-fn empty_journal(d: &Sb) -> Result {
+/// Calls `f` while there is no handle. Hence no completion ends, so `f` may not wait for data (D5).
+fn without_handles(d: &Sb, f: impl FnOnce() -> Result) -> Result {
     d.journal().lock_updates();
-    let ret = d.journal().flush();
+    let ret = f();
     d.journal().unlock_updates();
+    ret
+}
+
+/// Commits, and marks the filesystem clean. Under [`without_handles`], so what is committed is all there is.
+///
+/// The mark needs no transaction. It goes home with what the journal still has, from which a replay
+/// makes the same filesystem: clean too, or, if the superblock is in the journal, in use.
+fn mark_clean(d: &Sb) -> Result {
+    d.journal().force_commit()?;
+    if d.is_in_use() {
+        let inodes = d.inodes();
+        d.dev().read(BlockNr::ZERO)?.update_home(|bytes| {
+            if let Some(raw) = RawSuperBlock::of_mut(bytes) {
+                raw.set_clean(inodes);
+            }
+        });
+        d.set_in_use(false);
+    }
+    Ok(())
+}
+
+/// [`mark_clean`], and writes everything home: the journal has only to become empty.
+fn bring_home(d: &Sb) -> Result {
+    mark_clean(d)?;
+    d.dev().bdev().sync()?;
+    d.journal().forget_written();
+    Ok(())
+}
+
+/// Marks the filesystem clean and empties the journal.
+fn settle(d: &Sb) -> Result {
+    let ret = without_handles(d, || {
+        if d.is_writable() {
+            bring_home(d)?;
+        }
+        d.journal().flush()
+    });
     if ret.is_ok() {
         // All is committed, so what is pending waits for its discard.
         d.space().wait_settled();
@@ -399,7 +445,7 @@ pub(crate) fn put_super(sb: &SuperBlock) {
     d.completion_wq().drain();
     check!(unmounting(d));
     if d.is_writable() && !d.is_shutdown() {
-        if let Err(e) = mark_clean(d) {
+        if let Err(e) = without_handles(d, || bring_home(d)) {
             Say(sb.id()).error(fmt!("not marked clean: {:?}", e));
         }
     }
@@ -423,9 +469,9 @@ pub(crate) fn reconfigure(
         (false, true) => {
             sb.sync()?;
             if !d.is_shutdown() {
-                mark_clean(d)?;
-                empty_journal(d)?;
+                settle(d)?;
             }
+            d.set_writable(false);
         }
         (true, false) => {
             let bh = d.dev().read(BlockNr::ZERO)?;
@@ -441,12 +487,12 @@ pub(crate) fn reconfigure(
     Ok(())
 }
 
-/// `sync_fs`: commits; with `wait` all data written before is durable afterwards.
+/// `sync_fs`: with `wait` commits; all data written before is durable afterwards. Without, nothing: not
+/// all data is written yet, and what maps the rest would need another commit.
 pub(crate) fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
     if !wait {
-        d.journal().start_commit();
         return Ok(());
     }
     let tid = d.journal().last_tid();
@@ -456,6 +502,10 @@ pub(crate) fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
     if flush {
         d.dev().bdev().flush()?;
     }
+    if sb.is_dying() {
+        // The VFS writes home next; so the superblock is written once.
+        without_handles(d, || mark_clean(d))?;
+    }
     d.check_shutdown()
 }
 
@@ -463,20 +513,7 @@ pub(crate) fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
 pub(crate) fn freeze_fs(sb: &SuperBlock) -> Result {
     let d = sb.data();
     d.check_shutdown()?;
-    if !d.is_writable() {
-        return empty_journal(d);
-    }
-    mark_clean(d)?;
-    empty_journal(d).inspect_err(|_| d.set_writable(true))
-}
-
-/// `unfreeze_fs`.
-pub(crate) fn unfreeze_fs(sb: &SuperBlock) -> Result {
-    let d = sb.data();
-    if d.is_shutdown() || sb.is_rdonly() {
-        return Ok(());
-    }
-    mark_used(d)
+    settle(d)
 }
 
 /// `statfs`: what is set aside for the refcount tree counts as used.

@@ -23,7 +23,7 @@ use kernel::error::code::{EFSCORRUPTED, EIO, ENOSPC, EROFS};
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// log2 of the most blocks of an atomic write.
@@ -144,8 +144,10 @@ pub(crate) struct Sb {
     /// Serialises changes of the superblock on disk.
     #[pin]
     super_lock: Mutex<()>,
-    /// Is the filesystem mounted for writing, and not marked clean?
+    /// Is the filesystem mounted for writing?
     writable: Atomic<bool>,
+    /// Does the superblock, or a transaction to come, say that the filesystem is not clean?
+    in_use: Atomic<bool>,
     next_ino: Atomic<u64>,
     inodes: Atomic<i64>,
     counters: Arc<Counters>,
@@ -207,6 +209,8 @@ pub(crate) struct SbParts {
     pub uuid: Option<Claim>,
     /// Secret key of the directory hash.
     pub hash_seed: [u8; 16],
+    /// It is not clean.
+    pub in_use: bool,
     /// Event counters and gauges.
     pub counters: Arc<Counters>,
     /// Runs the completions of writeback.
@@ -226,6 +230,7 @@ impl Sb {
             opts,
             uuid,
             hash_seed,
+            in_use,
             counters,
             completion_wq,
             debug,
@@ -243,6 +248,7 @@ impl Sb {
             state: Atomic::new(if opts.norecovery { READ_ONLY } else { RUNNING }),
             super_lock <- new_mutex!((), "calf_super"),
             writable: Atomic::new(false),
+            in_use: Atomic::new(in_use),
             // Set by mount, which needs the trees for that.
             next_ino: Atomic::new(0),
             inodes: Atomic::new(0),
@@ -351,15 +357,25 @@ impl Sb {
         &self.debug
     }
 
-    /// Is the filesystem mounted for writing, and not marked clean?
+    /// Is the filesystem mounted for writing?
     pub(crate) fn is_writable(&self) -> bool {
         self.writable.load(Relaxed)
     }
 
-    /// Notes whether the superblock on disk says that the filesystem is in use. Mount, remount,
-    /// freeze and umount only.
+    /// Notes whether it is. Mount and remount only.
     pub(crate) fn set_writable(&self, writable: bool) {
         self.writable.store(writable, Relaxed);
+    }
+
+    /// Does the superblock say that the filesystem is in use, on disk or in a transaction that
+    /// started before the call?
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Acquire)
+    }
+
+    /// Notes what the superblock says. With [`Sb::super_lock`], or while there is no handle.
+    pub(crate) fn set_in_use(&self, in_use: bool) {
+        self.in_use.store(in_use, Release);
     }
 
     /// Sets the first inode number to hand out and the number of inodes in use. Mount only.

@@ -28,6 +28,7 @@
 use super::alloc::{GroupAccess, Run};
 use super::credits::Credits;
 use super::inode::Inode;
+use super::mount::mark_used;
 use super::sb::{Place, Sb};
 use crate::algo::btree::Tree;
 use crate::format::inode::InodeRecord;
@@ -166,7 +167,14 @@ impl<'a> Trans<'a> {
     /// shutdown (C1), `EBUSY` inside another handle (D3).
     pub(crate) fn start(sb: &'a Sb, credits: Credits, space: MetaSpace<'a>) -> Result<Self> {
         sb.check_shutdown()?;
-        let handle = retry_nomem(|| sb.journal().start(credits.blocks, credits.revokes))?;
+        let handle = loop {
+            mark_used(sb)?;
+            let handle = retry_nomem(|| sb.journal().start(credits.blocks, credits.revokes))?;
+            // The mark goes away only while there is no handle.
+            if sb.is_in_use() {
+                break handle;
+            }
+        };
         Ok(Self {
             sb,
             space,

@@ -126,6 +126,12 @@ impl BlockDev {
         unsafe { bindings::calf_bdev_encoded_number(self.ptr) }
     }
 
+    /// Writes the metadata that is to go home, and waits; the device may have it in its cache.
+    pub fn sync(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { kernel::bindings::sync_blockdev(self.ptr.cast()) })
+    }
+
     /// Flushes the volatile write cache of the device and waits.
     pub fn flush(&self) -> Result {
         // SAFETY: By the type invariant.

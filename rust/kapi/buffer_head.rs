@@ -126,13 +126,24 @@ impl BufferHead {
 
     /// Calls `f` with the content to change.
     ///
-    /// The caller has journal write access to the buffer and holds the lock that excludes all
-    /// other users of this block's bytes.
+    /// The caller has journal write access to the buffer, or there is no transaction, and excludes
+    /// all other users of this block's bytes.
     pub(super) fn with_data_mut<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
         // SAFETY: By the type invariant.
         let (data, size) = unsafe { ((*self.as_ptr()).b_data, (*self.as_ptr()).b_size) };
         // SAFETY: As for `data`, and the caller excludes all other users.
         f(unsafe { core::slice::from_raw_parts_mut(data.cast(), size) })
+    }
+
+    /// Changes the content past the journal; it goes home with the next [`super::block_dev::BlockDev::sync`].
+    ///
+    /// The journal has no transaction left to commit, and no handle starts before the change is done.
+    pub fn update_home<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        // Locked, so that it does not go home half changed.
+        let r = self.locked(|| self.with_data_mut(f));
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_mark_buffer_dirty(self.as_ptr()) };
+        r
     }
 
     /// Runs `f` with the buffer locked (`lock_buffer`).

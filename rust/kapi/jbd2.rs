@@ -234,12 +234,6 @@ impl Journal {
         to_result(unsafe { bindings::jbd2_log_wait_commit(self.as_ptr(), tid) })
     }
 
-    /// Starts a commit of the running transaction without waiting.
-    pub fn start_commit(&self) {
-        // SAFETY: By the type invariant; a NULL tid pointer is allowed.
-        unsafe { bindings::jbd2_journal_start_commit(self.as_ptr(), core::ptr::null_mut()) };
-    }
-
     /// Stops new handles and waits for the open ones (freeze; D5).
     pub fn lock_updates(&self) {
         // SAFETY: By the type invariant.
@@ -250,6 +244,14 @@ impl Journal {
     pub fn unlock_updates(&self) {
         // SAFETY: By the type invariant; the caller has called `lock_updates`.
         unsafe { bindings::jbd2_journal_unlock_updates(self.as_ptr()) }
+    }
+
+    /// Forgets the transactions that are at home, though the device may have them in its cache. When
+    /// none is left, the journal becomes empty in one write, behind a flush; else jbd2 moves its
+    /// tail first, behind flushes, for each transaction.
+    pub fn forget_written(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_forget_written(self.as_ptr()) }
     }
 
     /// Writes everything home and empties the journal.

@@ -67,6 +67,12 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { bindings::calf_sb_rdonly(self.as_ptr()) }
     }
 
+    /// Is it being unmounted? Then nobody else uses it.
+    pub fn is_dying(&self) -> bool {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_is_dying(self.as_ptr()) }
+    }
+
     /// Name of the device (`s_id`).
     pub fn id(&self) -> &CStr {
         // SAFETY: `s_id` is a NUL-terminated array that does not change once mounted.
@@ -85,7 +91,7 @@ impl<T: FileSystem> SuperBlock<T> {
         // SAFETY: The device is open while mounted.
         to_result(unsafe { bindings::bdev_freeze(self.bdev()) })?;
         let ret = f();
-        // SAFETY: Frozen above. A failure to thaw was logged by `unfreeze_fs` already.
+        // SAFETY: Frozen above. Thawing asks nothing of the filesystem.
         unsafe { bindings::bdev_thaw(self.bdev()) };
         Ok(ret)
     }

@@ -43,9 +43,6 @@ pub trait SuperOps: FileSystem {
     /// All writers are stopped and the data is synced: bring the device to a clean state.
     fn freeze_fs(sb: &SuperBlock<Self>) -> Result;
 
-    /// Writers are about to be let in again.
-    fn unfreeze_fs(sb: &SuperBlock<Self>) -> Result;
-
     /// Numbers for `statfs(2)`.
     fn statfs(sb: &SuperBlock<Self>) -> Result<StatFsValues>;
 
@@ -150,15 +147,6 @@ impl<T: SuperOps> SuperOpsTable<T> {
 
     /// # Safety
     ///
-    /// C calls this with a mounted superblock of filesystem `T`.
-    unsafe extern "C" fn unfreeze_fs(sb: *mut bindings::super_block) -> c_int {
-        // SAFETY: By the safety requirements.
-        let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-        from_result(|| T::unfreeze_fs(sb).map(|()| 0))
-    }
-
-    /// # Safety
-    ///
     /// C calls this with a dentry of filesystem `T` and a zeroed `kstatfs`.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
@@ -204,7 +192,6 @@ impl<T: SuperOps> SuperOpsTable<T> {
         put_super: Some(Self::put_super),
         sync_fs: Some(Self::sync_fs),
         freeze_fs: Some(Self::freeze_fs),
-        unfreeze_fs: Some(Self::unfreeze_fs),
         statfs: Some(Self::statfs_cast),
         show_options: Some(Self::show_options),
         shutdown: Some(Self::shutdown),

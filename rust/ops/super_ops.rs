@@ -42,10 +42,6 @@ impl SuperOps for Calf {
         mount::freeze_fs(sb)
     }
 
-    fn unfreeze_fs(sb: &SuperBlock) -> Result {
-        mount::unfreeze_fs(sb)
-    }
-
     fn statfs(sb: &SuperBlock) -> Result<StatFsValues> {
         Ok(mount::statfs(sb))
     }

@@ -7,15 +7,15 @@ use calf_vmlib::file::{
     check_pattern, clone_file, extents, fallocate, open, open_direct, open_with, patterned,
     write_direct,
 };
-use calf_vmlib::fs::{each_block_size, with_fs, Mounted};
+use calf_vmlib::fs::{self as cfs, each_block_size, with_fs, Mounted};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Trace};
 use calf_vmlib::sys::{self, Aio, Aligned, Dir, Queue, O_DIRECT, O_DSYNC, O_SYNC};
 use calf_vmlib::{cases, ensure, ensure_eq, ktap, Context, Env, Fail, Result};
 use rustix::fs::FallocateFlags;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::ExitCode;
 
 const KIB: usize = 1 << 10;
@@ -245,12 +245,49 @@ fn what_needs_a_commit(env: &Env) -> Result {
     with_fs(&env, &[], "always_cow", |m| each(m, true)).ctx("always_cow")
 }
 
+/// A mount that changes nothing writes nothing. One change costs a commit (two requests), what changed and the
+/// superblock at home, and the superblock of the journal before and after.
+fn mount_to_umount(env: &Env) -> Result {
+    let disk = with_cache("1")?;
+    let env = disk.env(env);
+    cfs::mkfs(&env, &env.dev, &[])?;
+    let mut m = Mounted::new(&env.dev, &env.mnt, "")?;
+    m.umount()?;
+    let mut cycle = |f: &dyn Fn(&Mounted) -> Result| -> Result<(usize, usize)> {
+        let all = watch(|| {
+            m.mount()?;
+            f(&m)?;
+            m.umount()
+        })?;
+        cfs::fsck(&env, &env.dev)?;
+        let writes = all.iter().filter(|s| s.is_write() && s.sectors > 0);
+        let flushes = all.iter().filter(|s| s.is_flush());
+        Ok((writes.count(), flushes.count()))
+    };
+    let (writes, flushes) = cycle(&|m| m.space().map(drop))?;
+    ensure!(writes == 0 && flushes <= 1, "idle: {writes}, {flushes}");
+    let chmod = |mode| {
+        move |m: &Mounted| fs::set_permissions(&m.mnt, Permissions::from_mode(mode)).ctx("chmod")
+    };
+    let (writes, flushes) = cycle(&chmod(0o700))?;
+    ensure!(writes <= 6 && flushes <= 2, "chmod: {writes}, {flushes}");
+    // Committed and home before it ends: only the mark "clean" is left.
+    let (writes, flushes) = cycle(&|m| chmod(0o711)(m).and_then(|()| m.sync()))?;
+    ensure!(writes <= 7 && flushes <= 3, "sync: {writes}, {flushes}");
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
     ktap::run(
         &env,
-        cases![overwrite_is_one_request, other_devices, what_needs_a_commit],
+        cases![
+            overwrite_is_one_request,
+            other_devices,
+            what_needs_a_commit,
+            mount_to_umount,
+        ],
         |_| {},
     )
 }
