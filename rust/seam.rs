@@ -4,7 +4,7 @@
 //!
 //! `tools/calf-core/src/seam.rs` offers the same names to the userspace build.
 
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::alloc::KVVec;
@@ -84,6 +84,20 @@ impl<T> FVec<T> {
         true
     }
 
+    /// Appends `n` times `v`, or nothing and says no: without allocating.
+    pub fn fill_within_capacity(&mut self, v: T, n: usize) -> bool
+    where
+        T: Copy,
+    {
+        let Some(room) = self.0.spare_capacity_mut().get_mut(..n) else {
+            return false;
+        };
+        room.fill(MaybeUninit::new(v));
+        // SAFETY: There was room for them, and they are initialised now.
+        unsafe { self.0.inc_len(n) };
+        true
+    }
+
     /// Makes room for `n` more items.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoMem> {
         self.0.reserve(n, GFP_KERNEL).map_err(|_| NoMem)
@@ -130,17 +144,7 @@ impl<T> FVec<T> {
     }
 }
 
-impl<T: Copy> FVec<T> {
-    /// A copy of `v`.
-    pub fn from_slice(v: &[T]) -> Result<Self, NoMem> {
-        let mut vec = Self::with_capacity(v.len())?;
-        if vec.extend_within_capacity(v) {
-            Ok(vec)
-        } else {
-            Err(NoMem)
-        }
-    }
-
+impl<T: Clone> FVec<T> {
     /// A vector of `n` copies of `v`.
     pub fn from_elem(v: T, n: usize) -> Result<Self, NoMem> {
         KVVec::from_elem(v, n, GFP_KERNEL)

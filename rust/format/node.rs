@@ -14,6 +14,7 @@
 use super::types::{BlockNr, Ino, Kind};
 use super::value;
 use crate::seam::crc32c;
+use core::ops::Range;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::FromBytes;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -162,6 +163,30 @@ pub fn checksum(bytes: &[u8], uuid: &[u8; 16]) -> u32 {
     let crc = crc32c(crc, bytes.get(..4).unwrap_or_default());
     let crc = crc32c(crc, &[0; 4]);
     crc32c(crc, bytes.get(8..).unwrap_or_default())
+}
+
+/// The free space between slots and values of a block node; nothing if the header does not hold.
+pub fn free_space(bytes: &[u8]) -> Range<usize> {
+    let none = bytes.len()..bytes.len();
+    let Some(header) = header(bytes) else {
+        return none;
+    };
+    let slots = usize::from(header.core.nr.get()).saturating_mul(SLOT_SIZE);
+    let free = HEADER_SIZE.saturating_add(slots)..usize::from(header.core.heap.get());
+    match free.start <= free.end && free.end <= bytes.len() {
+        true => free,
+        false => none,
+    }
+}
+
+/// Copies a block node over another state of the same node. Its free space keeps what it had.
+pub fn copy_used(from: &[u8], to: &mut [u8]) {
+    let free = free_space(from);
+    for part in [0..free.start, free.end..from.len()] {
+        if let (Some(from), Some(to)) = (from.get(part.clone()), to.get_mut(part)) {
+            to.copy_from_slice(from);
+        }
+    }
 }
 
 /// Stores the checksum, as the last change before the block goes to the journal.

@@ -413,9 +413,15 @@ impl<'a> Trans<'a> {
         let mut sane = true;
         for s in self.shadows.iter_mut() {
             match core::mem::replace(&mut s.state, ShadowState::Gone) {
-                ShadowState::Live { buf, .. } => {
-                    node::seal(&mut s.data, &uuid);
-                    buf.update(&self.handle, |bytes| bytes.copy_from_slice(&s.data));
+                ShadowState::Live { buf, fresh } => {
+                    buf.update(&self.handle, |bytes| {
+                        match fresh {
+                            // What was in the buffer may be another file's data.
+                            true => bytes.copy_from_slice(&s.data),
+                            false => node::copy_used(&s.data, bytes),
+                        }
+                        node::seal(bytes, &uuid);
+                    });
                     buf.buffer().set_verified();
                 }
                 ShadowState::Freed { bh } => {

@@ -39,7 +39,7 @@ impl NodeStore for Trans<'_> {
             None => {
                 let bh = self.sb.reader().node(id)?;
                 let buf = self.handle.write_access(bh)?;
-                let data = FVec::from_slice(buf.buffer().data())?;
+                let data = private_copy(buf.buffer().data())?;
                 self.shadows.push(Shadow {
                     id,
                     state: ShadowState::Live { buf, fresh: false },
@@ -141,5 +141,19 @@ impl Trans<'_> {
     fn prepare_fresh(&mut self, run: Run) -> Result<JournaledBuffer> {
         self.access(run)?;
         self.handle.create_access(self.sb.dev().get(run.start)?)
+    }
+}
+
+/// A copy of a node, without what lies in its free space.
+fn private_copy(node: &[u8]) -> Result<FVec<u8>> {
+    let free = node::free_space(node);
+    let part = |range| node.get(range).unwrap_or_default();
+    let mut data = FVec::with_capacity(node.len())?;
+    let fits = data.extend_within_capacity(part(0..free.start))
+        && data.fill_within_capacity(0, free.len())
+        && data.extend_within_capacity(part(free.end..node.len()));
+    match fits {
+        true => Ok(data),
+        false => Err(EIO),
     }
 }

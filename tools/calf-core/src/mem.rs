@@ -107,7 +107,13 @@ impl MemStore {
     /// Publishes the changes.
     pub fn publish(&mut self) -> Result<(), MemError> {
         let shadows = std::mem::take(&mut self.shadows);
-        for (block, (id, mut bytes)) in shadows {
+        for (block, (id, edited)) in shadows {
+            // As in the kernel: what is free in a node keeps the bytes it had.
+            let mut bytes = match self.blocks.remove(&block) {
+                Some(old) => old,
+                None => edited.clone(),
+            };
+            node::copy_used(&edited, &mut bytes);
             node::seal(&mut bytes, &self.uuid);
             self.verify(&bytes, &id)?;
             self.blocks.insert(block, bytes);

@@ -53,6 +53,18 @@ impl<T> FVec<T> {
         fits
     }
 
+    /// Appends `n` times `v`, or nothing and says no: without allocating.
+    pub fn fill_within_capacity(&mut self, v: T, n: usize) -> bool
+    where
+        T: Copy,
+    {
+        let fits = self.0.capacity() - self.0.len() >= n;
+        if fits {
+            self.0.resize(self.0.len() + n, v);
+        }
+        fits
+    }
+
     /// Makes room for `n` more items.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoMem> {
         self.0.try_reserve(n).map_err(|_| NoMem)
@@ -91,14 +103,7 @@ impl<T> FVec<T> {
     }
 }
 
-impl<T: Copy> FVec<T> {
-    /// A copy of `v`.
-    pub fn from_slice(v: &[T]) -> Result<Self, NoMem> {
-        let mut vec = Self::with_capacity(v.len())?;
-        vec.0.extend_from_slice(v);
-        Ok(vec)
-    }
-
+impl<T: Clone> FVec<T> {
     /// A vector of `n` copies of `v`.
     pub fn from_elem(v: T, n: usize) -> Result<Self, NoMem> {
         let mut vec = Self::with_capacity(n)?;
