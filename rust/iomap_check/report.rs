@@ -6,6 +6,7 @@ use crate::judge::rules::Rule;
 use crate::judge::view::RequestFlags;
 use crate::judge::{known, Map};
 use crate::kapi::inode::InodeRef;
+use crate::kapi::probe::with_irq;
 use crate::kapi::symbol::{Event, Symbol};
 use core::fmt;
 use kernel::prelude::*;
@@ -157,8 +158,7 @@ impl Reports {
             why,
         }
         .fire();
-        {
-            let mut ring = self.ring.lock();
+        with_irq(&self.ring, |ring| {
             let at = (ring.total % KEPT as u64) as usize;
             ring.total += 1;
             report.number = ring.total;
@@ -167,7 +167,7 @@ impl Reports {
                 // Within the capacity, so nothing is allocated and nothing can fail.
                 None => drop(ring.reports.push(report, GFP_ATOMIC)),
             }
-        }
+        });
         if earlier == 0 {
             kernel::pr_warn!("{}\n", core::format_args!("{report}"));
         }

@@ -4,6 +4,7 @@
 //!
 //! Handlers may not allocate. What was forgotten is judged by fewer rules, never wrongly.
 
+use crate::kapi::probe::lock;
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::SpinLock;
@@ -53,7 +54,7 @@ impl<V: Copy + Default + Unpin> Table<V> {
         let Some(bucket) = self.bucket(key) else {
             return R::default();
         };
-        let mut b = bucket.lock();
+        let mut b = lock(bucket);
         let found = b.entries.iter().position(|e| e.0 == key);
         let at = found.or_else(|| b.entries.iter().position(|e| e.0 == 0));
         let at = at.unwrap_or_else(|| {
@@ -71,13 +72,13 @@ impl<V: Copy + Default + Unpin> Table<V> {
 
     /// The entry of `key`.
     pub(crate) fn get(&self, key: usize) -> Option<V> {
-        let b = self.bucket(key)?.lock();
+        let b = lock(self.bucket(key)?);
         b.entries.iter().find(|e| e.0 == key).map(|e| e.1)
     }
 
     /// Forgets `key`; returns what was there.
     pub(crate) fn take(&self, key: usize) -> Option<V> {
-        let mut b = self.bucket(key)?.lock();
+        let mut b = lock(self.bucket(key)?);
         let entry = b.entries.iter_mut().find(|e| e.0 == key)?;
         let old = entry.1;
         *entry = (0, V::default());

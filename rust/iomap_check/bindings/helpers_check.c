@@ -4,12 +4,18 @@
 #include <linux/blkdev.h>
 #include <linux/kallsyms.h>
 #include <linux/kprobes.h>
+#include <linux/preempt.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #define CREATE_TRACE_POINTS
 #include "check_events.h"
+
+bool check_in_nmi(void)
+{
+	return in_nmi();
+}
 
 loff_t check_i_size_read(const struct inode *inode)
 {

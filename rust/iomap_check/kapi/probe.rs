@@ -10,8 +10,10 @@ use crate::bindings;
 use core::ffi::CStr;
 use kernel::error::to_result;
 use kernel::ffi::{c_long, c_ulong, c_void};
+use kernel::interrupt::LocalInterruptDisabled;
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::lock::spinlock::SpinLockGuard;
+use kernel::sync::{Arc, SpinLock, SpinLockIrq};
 
 /// Who listens. The rules of [`Hooks`](super::hooks::Hooks) apply.
 pub(crate) trait Probed: Send + Sync + 'static {
@@ -21,6 +23,41 @@ pub(crate) trait Probed: Send + Sync + 'static {
     fn iter_returns(&self, iter: IterRef<'_>, ret: i64);
     /// A function was entered.
     fn entered(&self, function: Function, inode: InodeRef<'_>);
+}
+
+fn in_nmi() -> bool {
+    // SAFETY: May be called anywhere.
+    unsafe { bindings::check_in_nmi() }
+}
+
+/// Takes a lock that a handler takes.
+///
+/// A probe that is a breakpoint counts as an NMI, where lockdep admits only attempts. It comes from a call,
+/// though, and nothing that is probed is called under such a lock: who holds it runs elsewhere, and will let go.
+pub(crate) fn lock<T: ?Sized>(lock: &SpinLock<T>) -> SpinLockGuard<'_, T> {
+    if !in_nmi() {
+        return lock.lock();
+    }
+    attempt(|| lock.try_lock())
+}
+
+/// Calls `f` under a lock that interrupts take as well; otherwise as [`lock`].
+pub(crate) fn with_irq<T: Unpin, R>(lock: &SpinLockIrq<T>, f: impl FnOnce(&mut T) -> R) -> R {
+    if !in_nmi() {
+        return f(&mut lock.lock());
+    }
+    // SAFETY: Interrupts are off in what counts as an NMI.
+    let off = unsafe { LocalInterruptDisabled::assume_disabled() };
+    f(&mut attempt(|| lock.try_lock_with(off)))
+}
+
+fn attempt<G>(mut lock: impl FnMut() -> Option<G>) -> G {
+    loop {
+        if let Some(guard) = lock() {
+            return guard;
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// The functions whose entry is seen.

@@ -6,7 +6,8 @@
 use calf_vmlib::check::{Checker, Rule};
 use calf_vmlib::error::Context;
 use calf_vmlib::fs::{command, with_fs};
-use calf_vmlib::{ensure, ensure_eq, ktap, observe, Env, Result};
+use calf_vmlib::{ensure, ensure_eq, ktap, observe, Env, Fail, Result};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Switches, and the rule that must see each. The other switches break what does not pass between iomap
@@ -140,6 +141,26 @@ fn each_switch_is_seen(env: &Env) -> Result {
     Ok(())
 }
 
+/// Probes are breakpoints until the kernel has made jumps of them. What their handlers do must be allowed
+/// there too, which lockdep looks at.
+fn probes_as_breakpoints(env: &Env) -> Result {
+    const JUMPS: &str = "/proc/sys/debug/kprobes-optimization";
+    if !Path::new(JUMPS).exists() {
+        return Err(Fail::skip(
+            "probes are always breakpoints here, or there are none",
+        ));
+    }
+    std::fs::write(JUMPS, "0").ctx(JUMPS)?;
+    let c = Checker::load(env)?;
+    let done = reproduce(&["--on", "unshare_nolock"]);
+    let rules = c.rules()?;
+    std::fs::write(JUMPS, "1").ctx(JUMPS)?;
+    done?;
+    let fired = fired(&rules);
+    ensure!(fired.contains(&"G17b"), "G17b does not fire, but {fired:?}");
+    Ok(())
+}
+
 /// One report, all its parts, and the same as an event in the trace.
 fn a_report_says_all(env: &Env) -> Result {
     // Of its own, because the reproducer empties the common one.
@@ -207,6 +228,7 @@ fn main() -> ExitCode {
             silent_on_calf,
             silent_with_switches_off,
             each_switch_is_seen,
+            probes_as_breakpoints,
             a_report_says_all,
             filter_by_device,
         ],
