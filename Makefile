@@ -30,7 +30,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation coverage fstests crash replay damage fuzz compare bench soak nightly shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation coverage fstests crash replay damage fuzz compare bench profile soak nightly shell gdb deps kernel preflight modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -53,6 +53,7 @@ help:
 	@echo '  make compare          pjdfstest on calf and on XFS, side by side, into docs/pjdfstest.md'
 	@echo '  make bench            calf beside XFS, ext4 and btrfs: time, I/O; instructions with CALF_ACCEL=icount; CASES= FS='
 	@echo '                        ROUNDS= SIZE=full (see docs/performance.md)'
+	@echo '  make profile CASES=   instructions of each function, calf beside XFS'
 	@echo '  make fstests FSTESTS=  your built fstests tree on calf, in VMs: GROUP= TESTS= EXCLUDE= SECTION= FSTYP= JOBS= ...'
 	@echo '                        (see docs/fstests.md)'
 	@echo '  make soak             long runs: model test, fsx, a million names and extents; SEEDS= STEPS= OPS= T='
@@ -105,6 +106,10 @@ coverage:
 
 bench:
 	+@scripts/bench.sh
+
+# Whose instructions a case of the bench executes: CASES=write-4k
+profile:
+	+@scripts/profile.sh
 
 damage:
 	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \

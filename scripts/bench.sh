@@ -29,8 +29,8 @@ if [ -w /dev/shm ] && [ "$(df --output=avail -m /dev/shm | tail -n 1)" -gt 8192 
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$fast/test.img" --log "$VMDIR")
 fi
 words="CALF_BENCH_ROUNDS=${ROUNDS:-10} CALF_BENCH_CASES=${CASES:-} CALF_BENCH_FS=${FS:-}"
-words+=" CALF_BENCH_SIZE=${SIZE:-small} CALF_BENCH_DEVICE=${DEVICE:-disk}"
+words+=" CALF_BENCH_SIZE=${SIZE:-small} CALF_BENCH_DEVICE=${DEVICE:-disk}${CALF_BENCH_MARK:+ CALF_BENCH_MARK=1}"
 st=0
 "${VM[@]}" --quiet --append "$words" "bench:$((${HOURS:-12} * 3600)):release" || st=$?
-"$CALF_ROOT/scripts/bench.py" --log "$VMDIR/guest.log" --run "$run" --out "$BUILD/bench" || [ $st != 0 ] || st=1
+"$CALF_ROOT/scripts/bench.py" --log "$VMDIR/guest.log" --run "$run" --out "${CALF_BENCH_OUT:-$BUILD/bench}" || [ $st != 0 ] || st=1
 exit $st

@@ -53,10 +53,10 @@ step() {
 
 syntax() {
 	local f
-	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub qemu/traced tests/runner/*.sh tests/fstests/*.sh tests/fstests/overlay/* tests/fstests/fake/check; do
+	for f in scripts/*.sh qemu/*.sh qemu/init qemu/stub qemu/traced qemu/profiled tests/runner/*.sh tests/fstests/*.sh tests/fstests/overlay/* tests/fstests/fake/check; do
 		case $(head -n 1 "$f") in *bin/sh) sh -n "$f" || return 1 ;; *) bash -n "$f" || return 1 ;; esac
 	done
-	python3 - scripts/*.py scripts/coverage/*.py qemu/run qemu/uml.py tests/fstests/*.py <<-'END'
+	python3 - scripts/*.py scripts/coverage/*.py scripts/profile/*.py qemu/run qemu/uml.py tests/fstests/*.py <<-'END'
 		import ast, sys
 		for f in sys.argv[1:]:
 		    ast.parse(open(f).read(), f)

@@ -5,7 +5,7 @@
 use crate::disk::{self, Disk, Io};
 use calf_vmlib::error::Context;
 use calf_vmlib::fs::{self, command, Mounted};
-use calf_vmlib::{ensure, Env, Fail, Result};
+use calf_vmlib::{ensure, ktap, Env, Fail, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -218,9 +218,7 @@ impl Turn {
     pub fn measure(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
         self.place.sync()?;
         let before = self.disk.io()?;
-        let start = Instant::now();
-        f()?;
-        let ns = start.elapsed().as_nanos() as u64;
+        let ((), ns) = timed(f)?;
         let after = self.disk.io()?;
         self.place.umount()?;
         let end = self.disk.io()?;
@@ -232,10 +230,10 @@ impl Turn {
     pub fn measure_to_umount(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
         self.place.sync()?;
         let before = self.disk.io()?;
-        let start = Instant::now();
-        f()?;
-        self.place.umount()?;
-        let ns = start.elapsed().as_nanos() as u64;
+        let ((), ns) = timed(|| {
+            f()?;
+            self.place.umount()
+        })?;
         let after = self.disk.io()?;
         self.done(ops, ns, after - before, Io::default(), None);
         self.place.mount()
@@ -244,9 +242,7 @@ impl Turn {
     /// Measures mounting what [`Turn::umount`] or [`Turn::crash`] left.
     pub fn measure_mount(&mut self) -> Result {
         let before = self.disk.io()?;
-        let start = Instant::now();
-        self.place.mount()?;
-        let ns = start.elapsed().as_nanos() as u64;
+        let ((), ns) = timed(|| self.place.mount())?;
         let after = self.disk.io()?;
         self.place.umount()?;
         let end = self.disk.io()?;
@@ -259,9 +255,7 @@ impl Turn {
         fs::drop_caches()?;
         let before = self.disk.io()?;
         let memory = disk::slab_bytes()?;
-        let start = Instant::now();
-        let keep = f()?;
-        let ns = start.elapsed().as_nanos() as u64;
+        let (keep, ns) = timed(f)?;
         let memory = disk::slab_bytes()? - memory;
         let after = self.disk.io()?;
         drop(keep);
@@ -284,6 +278,33 @@ impl Turn {
         self.place.umount()?;
         self.sample.take().ok_or(Fail::new("nothing was measured"))
     }
+}
+
+/// Calls `f`; returns also how long it took, in nanoseconds.
+fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
+    mark()?;
+    let start = Instant::now();
+    let result = f();
+    let ns = start.elapsed().as_nanos() as u64;
+    mark()?;
+    Ok((result?, ns))
+}
+
+/// For `make profile`: begins or ends what is counted, by a file that nobody else reads, and says which
+/// modules there are. Otherwise nothing.
+fn mark() -> Result {
+    if std::env::var_os("CALF_BENCH_MARK").is_none() {
+        return Ok(());
+    }
+    for module in std::fs::read_to_string("/proc/modules")?.lines() {
+        let words: Vec<&str> = module.split_whitespace().collect();
+        if let [name, size, .., address] = words[..6.min(words.len())] {
+            ktap::line(&format!("CALF-MODULE {name} {size} {address}"));
+        }
+    }
+    ktap::line("CALF-MARK");
+    std::fs::read("/proc/self/personality")?;
+    Ok(())
 }
 
 /// Writes everything back, as `syncfs` does.
