@@ -252,9 +252,8 @@ impl Turn {
 
     /// Measures as well how many bytes of kernel memory `f` leaves in use.
     pub fn measure_memory<T>(&mut self, ops: u64, f: impl FnOnce() -> Result<T>) -> Result {
-        fs::drop_caches()?;
+        let memory = settled_slabs()?;
         let before = self.disk.io()?;
-        let memory = disk::slab_bytes()?;
         let (keep, ns) = timed(f)?;
         let memory = disk::slab_bytes()? - memory;
         let after = self.disk.io()?;
@@ -278,6 +277,19 @@ impl Turn {
         self.place.umount()?;
         self.sample.take().ok_or(Fail::new("nothing was measured"))
     }
+}
+
+/// Drops what is cached until nothing more goes, and returns what the slabs hold: much is freed only later, behind
+/// RCU, also what was cached of a filesystem that is not mounted any more.
+fn settled_slabs() -> Result<i64> {
+    let (mut least, mut quiet) = (i64::MAX, 0);
+    while quiet < 10 {
+        fs::drop_caches()?;
+        let now = disk::slab_bytes()?;
+        quiet = if now < least { 0 } else { quiet + 1 };
+        least = least.min(now);
+    }
+    Ok(least)
 }
 
 /// Calls `f`; returns also how long it took, in nanoseconds.
