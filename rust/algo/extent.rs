@@ -107,17 +107,19 @@ pub struct Around {
 }
 
 impl Around {
-    /// What is at `fblk`, if that is one of the blocks.
-    pub fn at(&self, fblk: u64) -> Option<Mapping> {
-        if fblk < self.start || fblk >= self.end {
-            return None;
-        }
-        Some(match self.extent.filter(|e| e.end() > fblk) {
+    /// Is `fblk` one of the blocks?
+    pub fn covers(&self, fblk: u64) -> bool {
+        (self.start..self.end).contains(&fblk)
+    }
+
+    /// What is at `fblk`, one of the blocks. No file has a block `u64::MAX`: nothing is there, of no length.
+    pub fn at(&self, fblk: u64) -> Mapping {
+        match self.extent.filter(|e| e.end() > fblk) {
             Some(e) => Mapping::Mapped(e),
             None => Mapping::Hole {
                 len: self.end.saturating_sub(fblk),
             },
-        })
+        }
     }
 }
 
@@ -134,9 +136,7 @@ pub fn around<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Around, S::Erro
 
 /// What is at a file block.
 pub fn lookup<S: NodeRead>(t: &Tree, s: &S, fblk: u64) -> Result<Mapping, S::Error> {
-    // No file has a block `u64::MAX`.
-    let nothing = Mapping::Hole { len: 0 };
-    Ok(around(t, s, fblk)?.at(fblk).unwrap_or(nothing))
+    Ok(around(t, s, fblk)?.at(fblk))
 }
 
 /// The first extent that ends after `fblk`.

@@ -167,16 +167,10 @@ pub fn checksum(bytes: &[u8], uuid: &[u8; 16]) -> u32 {
 
 /// The free space between slots and values of a block node; nothing if the header does not hold.
 pub fn free_space(bytes: &[u8]) -> Range<usize> {
-    let none = bytes.len()..bytes.len();
-    let Some(header) = header(bytes) else {
-        return none;
-    };
-    let slots = usize::from(header.core.nr.get()).saturating_mul(SLOT_SIZE);
-    let free = HEADER_SIZE.saturating_add(slots)..usize::from(header.core.heap.get());
-    match free.start <= free.end && free.end <= bytes.len() {
-        true => free,
-        false => none,
-    }
+    parts(bytes, CORE_OFFSET, HEADER_SIZE)
+        .map(|(core, slots)| slots_end(HEADER_SIZE, slots)..usize::from(core.heap.get()))
+        .filter(|free| free.start <= free.end && free.end <= bytes.len())
+        .unwrap_or(bytes.len()..bytes.len())
 }
 
 /// Copies a block node over another state of the same node. Its free space keeps what it had.
@@ -265,10 +259,15 @@ fn parts(bytes: &[u8], core_at: usize, slots_at: usize) -> Option<(&NodeCore, &[
     Some((core, slots))
 }
 
+/// Where slots that begin at `slots_at` end.
+fn slots_end(slots_at: usize, slots: &[Slot]) -> usize {
+    slots_at.saturating_add(slots.len().saturating_mul(SLOT_SIZE))
+}
+
 /// Checks slots and heap of a node whose identity is known.
 fn verify_body(bytes: &[u8], core_at: usize, slots_at: usize) -> Result<(), &'static str> {
     let (core, slots) = parts(bytes, core_at, slots_at).ok_or("node: more slots than fit")?;
-    let floor = slots_at.saturating_add(slots.len().saturating_mul(SLOT_SIZE));
+    let floor = slots_end(slots_at, slots);
     let mut end = bytes.len();
     let mut before = None;
     for slot in slots {

@@ -48,10 +48,8 @@ impl LastLookup {
     ) -> Result<Mapping> {
         {
             let last = self.last.lock();
-            if last.edits == ext.edits {
-                if let Some(found) = last.around.at(fblk) {
-                    return Ok(found);
-                }
+            if last.edits == ext.edits && last.around.covers(fblk) {
+                return Ok(last.around.at(fblk));
             }
         }
         let around = ask()?;
@@ -59,8 +57,6 @@ impl LastLookup {
             edits: ext.edits,
             around,
         };
-        // No file has a block `u64::MAX`.
-        let nothing = Mapping::Hole { len: 0 };
-        Ok(around.at(fblk).unwrap_or(nothing))
+        Ok(around.at(fblk))
     }
 }
