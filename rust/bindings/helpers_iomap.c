@@ -196,19 +196,6 @@ size_t calf_vmf_folio_size(struct vm_fault *vmf)
 	return folio_size(page_folio(vmf->page));
 }
 
-int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
-			  const struct iomap_writeback_ops *ops)
-{
-	/* C-WB-ZERO-INIT: on the stack, every field set. */
-	struct iomap_writepage_ctx wpc = {
-		.inode	= mapping->host,
-		.wbc	= wbc,
-		.ops	= ops,
-	};
-
-	return iomap_writepages(&wpc);
-}
-
 int calf_swap_activate(struct swap_info_struct *sis, struct file *file, sector_t *span,
 		       const struct iomap_ops *ops)
 {

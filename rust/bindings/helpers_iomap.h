@@ -68,8 +68,6 @@ vm_fault_t calf_vmf_error(int err);
 bool calf_vmf_failed(vm_fault_t ret);
 loff_t calf_vmf_folio_pos(struct vm_fault *vmf);
 size_t calf_vmf_folio_size(struct vm_fault *vmf);
-int calf_iomap_writepages(struct address_space *mapping, struct writeback_control *wbc,
-			  const struct iomap_writeback_ops *ops);
 int calf_swap_activate(struct swap_info_struct *sis, struct file *file, sector_t *span,
 		       const struct iomap_ops *ops);
 

@@ -5,7 +5,8 @@
 //! No transaction is started here: reserved blocks are claimed in memory and become part of the
 //! file at completion. The claim is made, its address sampled and the blocks pinned under one hold
 //! of the extent lock (C2), so nothing can move in between and no lookup has to be repeated
-//! (C-WB-RELOOKUP).
+//! (C-WB-RELOOKUP). All blocks of a mapping are pinned with its first: those that the pass does not
+//! come to are let go when the mapping changes, or at its end.
 
 use super::alloc::Run as Blocks;
 use super::completion::Worker;
@@ -18,7 +19,7 @@ use crate::algo::extent::Extent;
 use crate::algo::staging::State;
 use crate::format::types::BlockNr;
 use crate::kapi::folio::Folio;
-use crate::kapi::iomap::{Span, WritebackMap};
+use crate::kapi::iomap::{Run, Span, WritebackMap};
 use crate::kapi::iomap_writeback::{Ioend, IoendQueue, WritebackCtx, WritebackOps};
 use crate::kapi::memalloc::nofail;
 use crate::kapi::workqueue::Workqueue;
@@ -33,17 +34,23 @@ const MOST: u64 = 1 << 15;
 impl WritebackOps for Writeback {
     type Fs = Calf;
     type Worker = Worker;
+    type Pass = Pinned;
 
     fn range(
         ctx: &mut WritebackCtx<'_, Calf>,
+        pinned: &mut Pinned,
         folio: &Folio<Calf>,
         pos: u64,
         len: u32,
         end_pos: u64,
     ) -> Result<usize> {
-        let result = write_range(ctx, folio, pos, len, end_pos);
+        let result = write_range(ctx, pinned, folio, pos, len, end_pos);
         check!(wb_returned(ctx.inode(), pos, len, &result));
         result
+    }
+
+    fn ended(inode: &Inode, mut pinned: Pinned) {
+        pinned.unpin(inode);
     }
 
     /// Only an overwrite in place below the size on disk can end without a transaction (C10).
@@ -61,9 +68,45 @@ impl WritebackOps for Writeback {
     }
 }
 
+/// The claimed blocks that a pass has pinned, and not added to an ioend yet (C2).
+#[derive(Default)]
+pub(crate) struct Pinned(Option<(u64, Blocks)>);
+
+impl Pinned {
+    /// Are all of `run`, where file block `at` and those after it go, pinned?
+    fn covers(&self, at: u64, run: Blocks) -> bool {
+        self.0.is_some_and(|(first, held)| {
+            first == at && held.start == run.start && held.len >= run.len
+        })
+    }
+
+    /// Pins `run`, where file block `at` and those after it go, and nothing else. The extent lock
+    /// under which the address was learned is held.
+    fn pin(&mut self, inode: &Inode, at: u64, run: Blocks) {
+        inode.sb().data().alloc().pin(run);
+        self.unpin(inode);
+        self.0 = Some((at, run));
+    }
+
+    /// Leaves the pins of the blocks before `to` to the ioend they were added to.
+    fn pass_on(&mut self, to: u64) {
+        self.0 = self.0.and_then(|(first, held)| {
+            let rest = held.after(to.checked_sub(first)?);
+            (rest.len > 0).then_some((to, rest))
+        });
+    }
+
+    fn unpin(&mut self, inode: &Inode) {
+        if let Some((_, run)) = self.0.take() {
+            inode.sb().data().alloc().unpin(run);
+        }
+    }
+}
+
 /// Maps a range and adds it to the pending ioend: see [`WritebackOps::range`].
 fn write_range(
     ctx: &mut WritebackCtx<'_, Calf>,
+    pinned: &mut Pinned,
     folio: &Folio<Calf>,
     pos: u64,
     len: u32,
@@ -72,67 +115,68 @@ fn write_range(
     let inode = ctx.inode();
     let sb = inode.sb().data();
     sb.check_shutdown()?;
-    let reuse = cached(ctx, inode, pos);
-    let pinned = match reuse {
-        true => None,
-        false => map_range(ctx, inode, pos, len).inspect_err(|_| {
+    let reuse = cached(ctx, pinned, inode, pos);
+    if !reuse {
+        map_range(ctx, pinned, inode, pos, len).inspect_err(|_| {
             ctx.clear_map();
             #[cfg(calf_lab)]
             crate::lab::writeback::failed(sb, inode, pos >> sb.block_shift());
-        })?,
-    };
+        })?;
+    }
     check!(wb_map(ctx, pos, len, reuse));
     let added = ctx.add_to_ioend(folio, pos, end_pos, len);
     gate!(inode, WbBetween);
-    if let Some(run) = pinned {
-        // Pinned is exactly what the I/O covers.
-        let done = added.as_ref().map_or(0, |n| {
-            u64::try_from(*n)
-                .unwrap_or(u64::MAX)
-                .div_ceil(sb.block_size())
-        });
-        if let Some(rest) = rest_of(run, done) {
-            reserve::unpin(inode, (pos >> sb.block_shift()) + done, rest, false);
-        }
+    if let Ok(n) = added {
+        let (_, end) = map::blocks(sb, pos, pos.saturating_add(n as u64));
+        pinned.pass_on(end);
     }
     added
 }
 
-/// The blocks of `run` after the first `done`.
-fn rest_of(run: Blocks, done: u64) -> Option<Blocks> {
-    let len = run.len.checked_sub(done).filter(|n| *n > 0)?;
-    Some(Blocks {
-        start: run.start.checked_add(done)?,
-        len,
-    })
-}
-
 /// Is the mapping of the previous range good for `pos`?
 ///
-/// Both sequences are in the cookie (C-WB-REVALIDATE). A mapping of claimed blocks is looked up
-/// again in any case, because its blocks must be pinned under the extent lock.
-fn cached(ctx: &WritebackCtx<'_, Calf>, inode: &Inode, pos: u64) -> bool {
+/// Both sequences are in the cookie (C-WB-REVALIDATE), and claimed blocks must still be pinned.
+fn cached(ctx: &WritebackCtx<'_, Calf>, pinned: &Pinned, inode: &Inode, pos: u64) -> bool {
     let Some((map, cookie)) = ctx.cached() else {
         return false;
     };
-    if bug!(inode.sb().data(), WbNoRevalidate) && matches!(map, WritebackMap::InPlace(_)) {
+    let sb = inode.sb().data();
+    if bug!(sb, WbNoRevalidate) && matches!(map, WritebackMap::InPlace(_)) {
         return true;
     }
     let span: Span = match map {
         WritebackMap::InPlace(run) | WritebackMap::Unwritten(run) => run.span(),
-        WritebackMap::Hole(_) | WritebackMap::Staged(_) => return false,
+        WritebackMap::Staged(run) => {
+            let (at, _) = map::blocks(sb, pos, pos);
+            if !pinned.covers(at, blocks_from(sb, run, at)) {
+                return false;
+            }
+            run.span()
+        }
+        WritebackMap::Hole(_) => return false,
     };
-    let covers = pos < span.end() || bug!(inode.sb().data(), WbMapEndBeforePos);
+    let covers = pos < span.end() || bug!(sb, WbMapEndBeforePos);
     span.start() <= pos && covers && cookie == inode.data().cookie()
 }
 
-/// Sets the mapping of `pos`. For claimed blocks returns those that were pinned for the range.
+/// The device blocks of `run` from file block `at` on.
+fn blocks_from(sb: &Sb, run: Run, at: u64) -> Blocks {
+    let (first, end) = map::blocks(sb, run.span().start(), run.span().end());
+    Blocks {
+        start: BlockNr::new(run.addr() >> sb.block_shift()),
+        len: end.saturating_sub(first),
+    }
+    .after(at.saturating_sub(first))
+}
+
+/// Sets the mapping of `pos`, and pins it if its blocks are claimed.
 fn map_range(
     ctx: &mut WritebackCtx<'_, Calf>,
+    pinned: &mut Pinned,
     inode: &Inode,
     pos: u64,
     len: u32,
-) -> Result<Option<Blocks>> {
+) -> Result {
     let sb = inode.sb().data();
     let (at, end) = map::blocks(sb, pos, pos.saturating_add(u64::from(len)));
     #[cfg(calf_lab)]
@@ -140,23 +184,22 @@ fn map_range(
     fault!(inode, WbMap)?;
     let mut ext = inode.data().ext.write();
     let map = decide(sb, inode, &mut ext, at, end)?;
-    let mut pinned = None;
-    if let WritebackMap::Staged(run) = map {
-        let blocks = (run.span().len() >> sb.block_shift()).min(end - at);
-        let run = Blocks {
-            start: BlockNr::new(run.addr() >> sb.block_shift()),
-            len: blocks,
-        };
-        sb.alloc().pin(run);
-        pinned = Some(run);
+    match map {
+        WritebackMap::Staged(run) => {
+            let run = blocks_from(sb, run, at);
+            if !pinned.covers(at, run) {
+                pinned.pin(inode, at, run);
+            }
+        }
+        _ => pinned.unpin(inode),
     }
     #[cfg(calf_lab)]
     if bug!(sb, WbStaleFlags) {
         ctx.set_map_keep_flags(map, inode.data().cookie());
-        return Ok(pinned);
+        return Ok(());
     }
     ctx.set_map(map, inode.data().cookie());
-    Ok(pinned)
+    Ok(())
 }
 
 /// Decides where block `at` goes; what must be reserved at the last moment is reserved up to `end`

@@ -33,17 +33,23 @@ pub trait WritebackOps: Sized + 'static {
     type Fs: FileSystem;
     /// Completes what needs task context.
     type Worker: IoendWorker<Fs = Self::Fs>;
+    /// What a pass remembers from one range to the next, beside the mapping.
+    type Pass: Default;
 
     /// Maps at least the block at `pos` and adds it to the ioend; returns how many bytes of `len`
     /// that were (C-WB-RANGE-RET). `pos` and `len` are whole blocks. The folio is locked, nothing
     /// else is (C-WB-CONTEXT). `end_pos` is for [`WritebackCtx::add_to_ioend`].
     fn range(
         ctx: &mut WritebackCtx<'_, Self::Fs>,
+        pass: &mut Self::Pass,
         folio: &Folio<Self::Fs>,
         pos: u64,
         len: u32,
         end_pos: u64,
     ) -> Result<usize>;
+
+    /// The pass has ended, whether or not all went well; its last ioend is submitted.
+    fn ended(inode: &Inode<Self::Fs>, pass: Self::Pass);
 
     /// Must the completion of this ioend run in the worker? Called when it is submitted.
     fn needs_worker(ioend: &Ioend<Self::Fs>) -> bool;
@@ -295,12 +301,19 @@ impl<W: IoendWorker> IoendQueue<W> {
     }
 }
 
+/// A pass of writeback: the core's state of it, and the filesystem's.
+#[repr(C)]
+struct Pass<T: WritebackOps> {
+    wpc: bindings::iomap_writepage_ctx,
+    own: T::Pass,
+}
+
 struct Table<T: WritebackOps>(PhantomData<T>);
 
 impl<T: WritebackOps> Table<T> {
     /// # Safety
     ///
-    /// Called by iomap as `iomap_writeback_ops::writeback_range`.
+    /// Called by iomap as `iomap_writeback_ops::writeback_range`, with the context of a [`Pass`].
     unsafe extern "C" fn range(
         wpc: *mut bindings::iomap_writepage_ctx,
         folio: *mut bindings::folio,
@@ -314,7 +327,9 @@ impl<T: WritebackOps> Table<T> {
         };
         // SAFETY: iomap passes a locked folio of the context's inode.
         let folio = unsafe { Folio::from_raw(folio) };
-        match T::range(&mut ctx, folio, pos, len, end_pos) {
+        // SAFETY: By the safety requirements; the core only knows of the other field.
+        let own = unsafe { &mut (*wpc.cast::<Pass<T>>()).own };
+        match T::range(&mut ctx, own, folio, pos, len, end_pos) {
             // CAST: at most `len`.
             Ok(n) => n as isize,
             Err(e) => e.to_errno() as isize,
@@ -366,6 +381,22 @@ pub(super) unsafe fn writepages<T: WritebackOps>(
     wbc: *mut bindings::writeback_control,
 ) -> c_int {
     let _nofs = NofsScope::enter();
-    // SAFETY: By the safety requirements.
-    unsafe { bindings::calf_iomap_writepages(mapping, wbc, &Table::<T>::OPS) }
+    // SAFETY: The mapping and its inode are valid by the safety requirements.
+    let inode = unsafe { (*mapping).host };
+    // C-WB-ZERO-INIT: on the stack, every field set.
+    let mut pass = Pass::<T> {
+        wpc: bindings::iomap_writepage_ctx {
+            inode,
+            wbc,
+            ops: &Table::<T>::OPS,
+            ..pin_init::zeroed()
+        },
+        own: T::Pass::default(),
+    };
+    let raw: *mut Pass<T> = &mut pass;
+    // SAFETY: A context of a pass, valid during the call, for an inode of `T::Fs`.
+    let ret = unsafe { bindings::iomap_writepages(raw.cast()) };
+    // SAFETY: An inode of `T::Fs` by the safety requirements.
+    T::ended(unsafe { Inode::from_raw(inode) }, pass.own);
+    ret
 }

@@ -8,7 +8,7 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::observe;
-use calf_vmlib::sys::{read_flags, write_flags, Map, RWF_DONTCACHE, RWF_NOWAIT};
+use calf_vmlib::sys::{read_flags, sync_range, write_flags, Map, RWF_DONTCACHE, RWF_NOWAIT};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -162,12 +162,44 @@ fn stores_past_eof(env: &Env) -> Result {
     })
 }
 
+/// Writeback of a part of what was written in one piece chooses and pins blocks for all of it; those that it
+/// does not write to are free at once when the file gives them up.
+fn a_part_of_a_claim(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        let f = open(&m.path("f"))?;
+        f.sync_all()?;
+        let free = || -> Result<u64> {
+            rustix::fs::syncfs(&f).ctx("syncfs")?;
+            Ok(rustix::fs::fstatvfs(&f).ctx("statfs")?.f_bfree)
+        };
+        let before = free()?;
+        write_pattern(&f, 1, 0, MIB)?;
+        for part in [0, 3, 1] {
+            sync_range(&f, part * 65536, 4096).ctx("sync_file_range")?;
+        }
+        // Nothing is mapped but what was written back, so that there is no commit to wait for.
+        f.set_len(2 * 65536)?;
+        let now = before - free()?;
+        let most = (2 * 65536 / 1024) + 8;
+        ensure!(now <= most, "{now} blocks in use");
+        check_pattern(&f, 1, 0, 2 * 65536)?;
+        f.set_len(0)?;
+        ensure_eq!(free()?, before, "free blocks");
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
     ktap::run(
         &env,
-        cases![without_waiting, not_to_stay, stores_past_eof,],
+        cases![
+            without_waiting,
+            not_to_stay,
+            stores_past_eof,
+            a_part_of_a_claim
+        ],
         |_| {},
     )
 }
