@@ -210,6 +210,20 @@ impl<V: Copy + Eq> RangeMap<V> {
             && self.insert(start, end, value)
     }
 
+    /// Moves the end of the range that starts at `start` up to `end`. `false`, and nothing done, if there
+    /// is none, or if what it would take is not vacant.
+    pub fn extend(&mut self, start: u64, end: u64) -> bool {
+        let (_, at) = self.find(start);
+        let Some(old) = self.node(at).map(|node| node.end) else {
+            return false;
+        };
+        let vacant = old <= end && self.ceil(old).is_none_or(|(next, _, _)| next >= end);
+        if let Some(node) = self.node_mut(at).filter(|_| vacant) {
+            node.end = end;
+        }
+        vacant
+    }
+
     /// Makes two ranges of equal value that touch at `key` one.
     pub fn join_at(&mut self, key: u64) {
         let Some((_, end, value)) = self.get(key).filter(|(start, _, _)| *start == key) else {
@@ -380,7 +394,7 @@ mod tests {
             let end = (start + random(20)).min(300);
             let value = random(3) as u8;
             let slots = &mut model[start as usize..end as usize];
-            match random(4) {
+            match random(5) {
                 0 => {
                     let vacant = start < end && slots.iter().all(Option::is_none);
                     assert_eq!(map.insert(start, end, value), vacant);
@@ -395,6 +409,21 @@ mod tests {
                 2 => {
                     assert_eq!(map.set(start, end, value), start < end);
                     slots.fill(Some(value));
+                }
+                3 => {
+                    // The range that `start` is in or behind, if any, up to `end`.
+                    let at = map.floor(start);
+                    let from = at.map_or(start, |(_, old, _)| old);
+                    let want = at.filter(|_| from <= end).filter(|_| {
+                        model[from as usize..end as usize]
+                            .iter()
+                            .all(Option::is_none)
+                    });
+                    let first = at.map_or(start, |(first, _, _)| first);
+                    assert_eq!(map.extend(first, end), want.is_some());
+                    if let Some((_, old, value)) = want {
+                        model[old as usize..end as usize].fill(Some(value));
+                    }
                 }
                 _ => map.join_at(start),
             }

@@ -191,13 +191,10 @@ impl Staging {
         }
     }
 
-    /// First block of the next range after `fblk` that does not cover it; `u64::MAX` if none.
+    /// First block of the next range that begins after `fblk`; `u64::MAX` if none.
     pub fn next_start(&self, fblk: u64) -> u64 {
-        match self.next(fblk) {
-            Some(e) if e.start > fblk => e.start,
-            Some(e) => self.map.ceil(e.end).map_or(u64::MAX, |(s, _, _)| s),
-            None => u64::MAX,
-        }
+        let next = fblk.checked_add(1).and_then(|at| self.map.ceil(at));
+        next.map_or(u64::MAX, |(start, _, _)| start)
     }
 
     /// Makes `n` of the changes below infallible.
@@ -259,24 +256,18 @@ impl Staging {
         if start >= end {
             return;
         }
-        let (mut s, mut e) = (start, end);
-        if let Some((ps, _, _)) = start
-            .checked_sub(1)
-            .and_then(|prev| self.map.get(prev))
-            .filter(|&(_, _, v)| v == slot)
-        {
-            s = ps;
+        let before = start.checked_sub(1).and_then(|prev| self.map.get(prev));
+        let before = before.filter(|&(_, _, v)| v == slot).map(|(s, _, _)| s);
+        let after = self.map.get(end).filter(|&(_, _, v)| v == slot);
+        let to = after.map_or(end, |(_, e, _)| e);
+        if after.is_some() {
+            self.map.remove(end, to);
         }
-        if let Some((_, ne, _)) = self.map.get(end).filter(|&(_, _, v)| v == slot) {
-            e = ne;
-        }
-        if s < start {
-            self.map.remove(s, start);
-        }
-        if e > end {
-            self.map.remove(end, e);
-        }
-        self.map.insert(s, e, slot);
+        match before {
+            // What is written ahead of the end of a file comes here.
+            Some(s) => self.map.extend(s, to),
+            None => self.map.insert(start, to, slot),
+        };
         self.count(slot, end - start, true);
     }
 

@@ -161,6 +161,9 @@ impl Done<'_> {
     /// The part of the range that was not written, in whole blocks: `[start, end)`; none if all
     /// was (C-PUNCH-RANGE).
     pub fn unwritten_blocks<F: FileSystem>(&self, inode: &Inode<F>) -> Option<(u64, u64)> {
+        if self.written >= self.len {
+            return None;
+        }
         // CAST: offsets and lengths are below `i64::MAX`.
         // SAFETY: The inode is valid.
         let start = unsafe {
