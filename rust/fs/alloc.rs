@@ -8,7 +8,7 @@
 //! * *claimed*: chosen for data whose mapping is not on disk yet, or for a tree node that the
 //!   running operation prepares;
 //! * *pending*: freed in a transaction that has not committed;
-//! * *pinned*: under staged I/O, counted.
+//! * *pinned*: under staged I/O, or about to be, counted.
 //!
 //! A group keeps these sets as bit planes beside a plane `busy` = all of them together; groups are
 //! loaded on first use and stay loaded, so nobody ever looks at the raw bitmap alone (C13).

@@ -78,6 +78,9 @@ pub(crate) struct InodeExt {
     pub(crate) meta_resv: u64,
     /// What direct writes in flight have pinned (C2).
     pub(crate) dio_pins: FVec<DioPin>,
+    /// I/O to claims has failed while somebody else had them pinned, to whom it was left to give them
+    /// back (C6).
+    pub(crate) failed_claims: bool,
     /// What they have reserved for conversions.
     pub(crate) dio_converts: FVec<DioConvert>,
 }
@@ -97,6 +100,7 @@ impl InodeExt {
             staging: Staging::new(),
             meta_resv: 0,
             dio_pins: FVec::new(),
+            failed_claims: false,
             dio_converts: FVec::new(),
         }
     }

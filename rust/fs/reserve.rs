@@ -345,9 +345,22 @@ pub(crate) fn give_back(inode: &Inode, ext: &mut InodeExt, fblk: u64, run: Run, 
         } else {
             e.end
         };
-        let Some(e) = e.clip(e.start, to) else {
+        let Some(mut e) = e.clip(e.start, to) else {
             break;
         };
+        if let State::Claimed(start) = e.state {
+            // Others may write to a part of it.
+            let (pinned, alike) = sb.alloc().pinned_run(Run {
+                start,
+                len: e.len(),
+            });
+            e.end = e.start.saturating_add(alike.max(1));
+            if pinned {
+                ext.failed_claims = true;
+                at = e.end;
+                continue;
+            }
+        }
         at = e.end;
         let State::Claimed(phys) = e.state else {
             continue;
@@ -357,7 +370,7 @@ pub(crate) fn give_back(inode: &Inode, ext: &mut InodeExt, fblk: u64, run: Run, 
             start: phys,
             len: e.len(),
         };
-        if !ours || sb.alloc().is_pinned(part) {
+        if !ours {
             continue;
         }
         if !kept {

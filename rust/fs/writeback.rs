@@ -30,6 +30,9 @@ pub(crate) struct Writeback;
 
 /// Most blocks that one claim takes.
 const MOST: u64 = 1 << 15;
+/// Most claimed blocks that are mapped, and pinned, at once: what the file gives up of them is not free
+/// before the pass lets them go.
+const AHEAD: u64 = 1 << 10;
 
 impl WritebackOps for Writeback {
     type Fs = Calf;
@@ -50,7 +53,9 @@ impl WritebackOps for Writeback {
     }
 
     fn ended(inode: &Inode, mut pinned: Pinned) {
-        pinned.unpin(inode);
+        if pinned.0.is_some() {
+            pinned.unpin(inode, &mut inode.data().ext.write());
+        }
     }
 
     /// Only an overwrite in place below the size on disk can end without a transaction (C10).
@@ -73,32 +78,37 @@ impl WritebackOps for Writeback {
 pub(crate) struct Pinned(Option<(u64, Blocks)>);
 
 impl Pinned {
-    /// Are all of `run`, where file block `at` and those after it go, pinned?
-    fn covers(&self, at: u64, run: Blocks) -> bool {
-        self.0.is_some_and(|(first, held)| {
-            first == at && held.start == run.start && held.len >= run.len
-        })
+    /// Are all of `run`, where file block `at` and those after it go, pinned, and nothing else?
+    fn is(&self, at: u64, run: Blocks) -> bool {
+        self.0 == Some((at, run))
     }
 
     /// Pins `run`, where file block `at` and those after it go, and nothing else. The extent lock
-    /// under which the address was learned is held.
-    fn pin(&mut self, inode: &Inode, at: u64, run: Blocks) {
-        inode.sb().data().alloc().pin(run);
-        self.unpin(inode);
-        self.0 = Some((at, run));
+    /// under which the address was learned is held exclusively.
+    fn pin(&mut self, inode: &Inode, ext: &mut InodeExt, at: u64, run: Blocks) {
+        if !self.is(at, run) {
+            inode.sb().data().alloc().pin(run);
+            self.unpin(inode, ext);
+            self.0 = Some((at, run));
+        }
     }
 
     /// Leaves the pins of the blocks before `to` to the ioend they were added to.
     fn pass_on(&mut self, to: u64) {
-        self.0 = self.0.and_then(|(first, held)| {
-            let rest = held.after(to.checked_sub(first)?);
-            (rest.len > 0).then_some((to, rest))
-        });
+        if let Some((first, held)) = self.0 {
+            let rest = held.after(to.saturating_sub(first));
+            self.0 = (rest.len > 0).then_some((to.max(first), rest));
+        }
     }
 
-    fn unpin(&mut self, inode: &Inode) {
-        if let Some((_, run)) = self.0.take() {
+    /// Lets go of what no ioend got. Whoever failed to write there meanwhile has left it to us to make
+    /// it a reservation again (C6). The extent lock is held exclusively.
+    fn unpin(&mut self, inode: &Inode, ext: &mut InodeExt) {
+        if let Some((first, run)) = self.0.take() {
             inode.sb().data().alloc().unpin(run);
+            if ext.failed_claims {
+                reserve::give_back(inode, ext, first, run, (0, u64::MAX));
+            }
         }
     }
 }
@@ -148,7 +158,7 @@ fn cached(ctx: &WritebackCtx<'_, Calf>, pinned: &Pinned, inode: &Inode, pos: u64
         WritebackMap::InPlace(run) | WritebackMap::Unwritten(run) => run.span(),
         WritebackMap::Staged(run) => {
             let (at, _) = map::blocks(sb, pos, pos);
-            if !pinned.covers(at, blocks_from(sb, run, at)) {
+            if !pinned.is(at, blocks_from(sb, run, at)) {
                 return false;
             }
             run.span()
@@ -185,13 +195,8 @@ fn map_range(
     let mut ext = inode.data().ext.write();
     let map = decide(sb, inode, &mut ext, at, end)?;
     match map {
-        WritebackMap::Staged(run) => {
-            let run = blocks_from(sb, run, at);
-            if !pinned.covers(at, run) {
-                pinned.pin(inode, at, run);
-            }
-        }
-        _ => pinned.unpin(inode),
+        WritebackMap::Staged(run) => pinned.pin(inode, &mut ext, at, blocks_from(sb, run, at)),
+        _ => pinned.unpin(inode, &mut ext),
     }
     #[cfg(calf_lab)]
     if bug!(sb, WbStaleFlags) {
@@ -210,7 +215,11 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
     match map::place(sb, inode, ext, at, at.saturating_add(MOST))? {
         Place::Staged { entry, .. } => {
             let (phys, n) = match entry.state {
-                State::Claimed(phys) => (phys, entry.len()),
+                // As far as direct writes have not claimed it: their blocks are theirs to give up.
+                State::Claimed(phys) => {
+                    let theirs = ext.dio_pins.iter().map(|p| p.fblk).filter(|f| *f > at);
+                    (phys, theirs.fold(entry.end, u64::min).saturating_sub(at))
+                }
                 _ => reserve::claim(sb, inode, ext, at, entry.end)?,
             };
             staged(sb, at, phys, n)
@@ -253,7 +262,7 @@ fn staged(sb: &Sb, at: u64, phys: BlockNr, len: u64) -> Result<WritebackMap> {
     let e = Extent {
         fblk: at,
         phys,
-        len,
+        len: len.min(AHEAD),
         unwritten: false,
     };
     Ok(WritebackMap::Staged(map::run(sb, e)?))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks under staged I/O: counted, and not allocatable before it has ended (C2).
+//! Blocks under staged I/O, or about to be: counted, and not allocatable before it has ended (C2).
 
 use super::{Allocator, Run};
 use crate::algo::bitmap;
@@ -43,14 +43,25 @@ impl Allocator {
         }
     }
 
-    /// Is I/O under way on any block of the run?
-    pub(crate) fn is_pinned(&self, run: Run) -> bool {
-        let mut any = false;
+    /// Is the first block of the run pinned, and for how many of them is the answer the same? Does not
+    /// look beyond a group. The run is not empty.
+    pub(crate) fn pinned_run(&self, run: Run) -> (bool, u64) {
+        let mut answer = (false, 0);
+        let run = Run {
+            len: self.in_group(run),
+            ..run
+        };
         self.split(run, |group, bit, n| {
             if let Some(p) = group.view.lock().planes.as_ref() {
-                any |= bitmap::count_range(&p.pinned, bit, n) > 0;
+                let pinned = bitmap::test(&p.pinned, bit);
+                let end = match pinned {
+                    true => bitmap::first_zero(&p.pinned, bit),
+                    false => bitmap::first_set(&p.pinned, bit),
+                };
+                let alike = end.map_or(n, |end| n.min(end.saturating_sub(bit)));
+                answer = (pinned, alike as u64);
             }
         });
-        any
+        answer
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn mapping_claim(inode: &Inode, fblk: u64, run: Run) {
     let s = blocks_seam(inode, "completion", fblk, fblk.saturating_add(run.len));
     let loose = (0..run.len).find(|n| {
         let start = BlockNr::new(run.start.get().saturating_add(*n));
-        !sb.alloc().is_pinned(Run { start, len: 1 })
+        !sb.alloc().pinned_run(Run { start, len: 1 }).0
     });
     s.demand(
         Check::IoendCow,

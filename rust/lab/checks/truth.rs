@@ -183,7 +183,7 @@ fn direct(
             start: BlockNr::new(dst.addr >> sb.block_shift()),
             len: 1,
         };
-        s.demand(Check::Pin, sb.alloc().is_pinned(run), facts);
+        s.demand(Check::Pin, sb.alloc().pinned_run(run).0, facts);
     } else if dst.ty == MAPPED {
         let fine = written && f.entry.is_none() && !is_shared(sb, ext, &f.old);
         s.demand(Check::DioCowRelookup, fine, facts);

@@ -69,9 +69,11 @@ pub(crate) fn wb_map(ctx: &WritebackCtx<'_, Calf>, pos: u64, len: u32, reused: b
     } else if map.has(SHARED) {
         let run = Run {
             start: BlockNr::new(addr >> sb.block_shift()),
-            len: 1,
+            len: (map.end().min(pos + u64::from(len)) - pos) >> sb.block_shift(),
         };
-        s.demand(Check::WbFresh, sb.alloc().is_pinned(run), facts);
+        let (pinned, blocks) = sb.alloc().pinned_run(run);
+        let all = pinned && blocks == sb.alloc().in_group(run);
+        s.demand(Check::WbFresh, all, facts);
         // A direct write to the same block may have mapped it already.
         s.demand(
             Check::WbRevalidate,
@@ -128,16 +130,17 @@ pub(crate) fn ioend_completed(sb: &Sb, ioend: &CompletedIoend<Calf>, result: &Re
     if result.is_err() {
         let mut at = start;
         while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
-            at = e.end;
             let State::Claimed(phys) = e.state else {
+                at = e.end;
                 continue;
             };
             let ours = phys.get().wrapping_sub(run.start.get()) == e.start.wrapping_sub(start);
-            let part = Run {
+            let (pinned, alike) = sb.alloc().pinned_run(Run {
                 start: phys,
                 len: e.len(),
-            };
-            let left = ioend.is_staged() && ours && !sb.alloc().is_pinned(part);
+            });
+            at = e.start.saturating_add(alike.max(1));
+            let left = ioend.is_staged() && ours && !pinned;
             s.demand(Check::IoendError, !left, fmt!("{:?} is left", e));
         }
         return;

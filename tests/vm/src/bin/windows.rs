@@ -77,8 +77,57 @@ fn dirtied_again(m: &Mounted) -> Result<bool> {
     Ok(before.is_some() && before == after)
 }
 
+/// A pass of writeback pins all blocks of a mapping with its first. What a truncation takes of them
+/// is free as soon as the pass has looked the next block up, not only when it ends.
+fn truncated_under_writeback(env: &Env) -> Result {
+    const BLOCKS: u64 = 512;
+    const LEFT: u64 = 3;
+    cfs::mkfs(env, &env.dev, &[])?;
+    let mut m = Mounted::new(&env.dev, &env.mnt, "")?;
+    let free = || -> Result<u64> { Ok(cfs::space(&env.mnt)?.free) };
+    let f = open(&m.path("f"))?;
+    let before = free()?;
+    // One folio a block.
+    for block in (0..BLOCKS).rev() {
+        write_pattern(&f, 1, block * PAGE, PAGE)?;
+    }
+    let gate = Gate::new(&m.dev, "wb_between")?;
+    let ino = f.metadata()?.ino();
+    gate.arm(ino, 0)?;
+    let (pinned, after) = std::thread::scope(|s| -> Result<(u64, u64)> {
+        let sync = s.spawn(|| f.sync_all());
+        gate.wait()?;
+        f.set_len(LEFT * PAGE).ctx("truncate")?;
+        let pinned = before - free()?;
+        // Lets the pass go on to the next block.
+        gate.arm(ino, 0)?;
+        gate.wait()?;
+        let after = before - free()?;
+        gate.release()?;
+        let synced = sync.join().map_err(|_| Fail::new("the writer died"))?;
+        synced.ctx("fsync")?;
+        Ok((pinned, after))
+    })?;
+    check_pattern(&f, 1, 0, LEFT * PAGE)?;
+    drop(f);
+    m.umount()?;
+    cfs::fsck(env, &env.dev)?;
+    if pinned < BLOCKS - LEFT {
+        return Err(Fail::new(format!(
+            "window missed: only {pinned} blocks were pinned"
+        )));
+    }
+    if after > 4 * LEFT {
+        return Err(Fail::new(format!(
+            "{after} blocks are not free when {LEFT} are left"
+        )));
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
-    ktap::run(&env, cases![dirtied_again_on_a_full_disk], |_| {})
+    let cases = cases![dirtied_again_on_a_full_disk, truncated_under_writeback];
+    ktap::run(&env, cases, |_| {})
 }
