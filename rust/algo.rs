@@ -7,6 +7,7 @@
 
 pub mod bitmap;
 pub mod btree;
+pub mod change;
 pub mod counted;
 pub mod dir;
 pub mod extent;

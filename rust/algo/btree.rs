@@ -23,6 +23,7 @@
 
 mod bounds;
 mod edit;
+mod rekey;
 mod walk;
 
 pub use bounds::{edit_nodes, growth_nodes, worst_nodes};
@@ -64,13 +65,22 @@ pub struct Value {
 }
 
 impl Value {
-    fn new(value: &[u8]) -> Option<Self> {
+    /// A copy of a value; none if it is longer than [`MAX_VALUE`].
+    pub(super) fn new(value: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_VALUE];
         bytes.get_mut(..value.len())?.copy_from_slice(value);
         Some(Self {
             len: u16::try_from(value.len()).ok()?,
             bytes,
         })
+    }
+}
+
+impl AsMut<[u8]> for Value {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.bytes
+            .get_mut(..usize::from(self.len))
+            .unwrap_or_default()
     }
 }
 
@@ -105,6 +115,19 @@ struct Path {
     /// Level of the root.
     top: u8,
     bounds: Bounds,
+    leaf: Fill,
+}
+
+/// How full the leaf of a [`Path`] was when the path was found.
+#[derive(Clone, Copy)]
+struct Fill {
+    /// Bytes free.
+    room: usize,
+    /// Bytes that records take, and that they can take.
+    weight: usize,
+    capacity: usize,
+    /// Length of the value that was found, 0 if none was.
+    value: usize,
 }
 
 /// How a descent goes on.
@@ -457,13 +480,30 @@ impl Tree {
                 *place = step;
             }
         };
-        let (leaf, found, bounds) = self.descend(s, key, &mut put, |leaf, block, bounds| {
-            let found = leaf.search(key);
-            let (Ok(i) | Err(i)) = found;
-            Ok((step(block, i, leaf.len()), found.is_ok(), bounds))
-        })?;
-        put(0, leaf);
-        Ok((Path { steps, top, bounds }, found))
+        let (last, found, bounds, leaf) =
+            self.descend(s, key, &mut put, |leaf, block, bounds| {
+                let found = leaf.search(key);
+                let (Ok(i) | Err(i)) = found;
+                let value = found.ok().map(|i| leaf.place(i)).transpose();
+                let (_, value) = value
+                    .map_err(|what| corrupt(block, what))?
+                    .unwrap_or_default();
+                let fill = Fill {
+                    room: leaf.room(),
+                    weight: leaf.weight(),
+                    capacity: leaf.capacity(),
+                    value,
+                };
+                Ok((step(block, i, leaf.len()), found.is_ok(), bounds, fill))
+            })?;
+        put(0, last);
+        let path = Path {
+            steps,
+            top,
+            bounds,
+            leaf,
+        };
+        Ok((path, found))
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! Where trees keep their nodes: the traits a transaction, a reader or a test implements.
 
+use super::change::Change;
 pub use crate::format::node::{NodeId, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::seam::NoMem;
@@ -24,6 +25,15 @@ pub enum TreeError {
     TooBig,
     /// Memory is exhausted.
     NoMem,
+}
+
+/// The error for a node that does not hold.
+pub fn corrupt<E: From<TreeError>>(id: NodeId, what: &'static str) -> E {
+    TreeError::Corrupt {
+        block: id.block,
+        what,
+    }
+    .into()
 }
 
 impl From<NoMem> for TreeError {
@@ -60,6 +70,13 @@ pub trait NodeRead {
 pub trait NodeStore: NodeRead {
     /// The private copy of a node, made on the first call.
     fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8], Self::Error>;
+
+    /// Changes one record of a node, which has room for it. The node is seen changed from here on;
+    /// a store may keep the change and no copy until it publishes.
+    fn change(&mut self, id: NodeId, change: Change<'_>) -> Result<(), Self::Error> {
+        let made = change.apply(self.node_mut(id)?);
+        made.map_err(|what| corrupt(id, what))
+    }
 
     /// A new node, initialised as empty ([`init`](crate::format::node::init)), near a block.
     fn alloc_node(

@@ -3,9 +3,10 @@
 //! Transactions: one journal handle and the private copies of the blocks it is going to change.
 //!
 //! jbd2 has no undo (C5), so every operation has two halves. In the first, *prepare*, trees are
-//! edited in private copies ("shadows"), write access to the real buffers is taken, blocks are
-//! claimed: all of it may fail, and then nothing has happened. The second, [`Trans::apply`],
-//! copies the shadows into the buffers and cannot fail.
+//! edited in private copies ("shadows") or single records in thought ("plans"), write access to the
+//! real buffers is taken, blocks are claimed: all of it may fail, and then nothing has happened. The
+//! second, [`Trans::apply`], copies the shadows into the buffers, makes the planned changes there, and
+//! cannot fail.
 //!
 //! ```text
 //! space = MetaSpace::reserve(sb, n)?;            // may wait for a commit: no lock held
@@ -27,24 +28,25 @@
 
 use super::alloc::{GroupAccess, Run};
 use super::credits::Credits;
-use super::inode::Inode;
 use super::mount::mark_used;
 use super::sb::{Place, Sb};
 use crate::algo::btree::Tree;
-use crate::format::inode::InodeRecord;
 use crate::format::node::{self, NodeId};
-use crate::format::types::{BlockNr, Ino, Kind};
+use crate::format::types::{BlockNr, Kind};
 use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::retry_nomem;
-use crate::kapi::rwsem::{ReadGuard, WriteGuard};
+use crate::kapi::rwsem::WriteGuard;
 use crate::seam::FVec;
 use kernel::error::code::{EFSCORRUPTED, EIO};
 use kernel::error::Result;
-use kernel::prelude::*;
-use zerocopy::IntoBytes;
 
+mod plan;
+mod record;
 mod store;
+
+use plan::Plan;
+use record::{Record, TableLock};
 
 /// Blocks set aside for the tree nodes that an operation may add (B2).
 ///
@@ -118,36 +120,13 @@ enum For {
     RefcountNode,
 }
 
-/// An inode whose record's place is known and may be written.
-pub(crate) struct Joined {
-    ino: Ino,
-    place: RecordPlace,
-}
-
-enum RecordPlace {
-    /// In a buffer: block and byte offset, `index` into `Trans::records`.
-    Buffer { index: usize },
-    /// In a shadow: the record was inserted, or its leaf was changed, in this step.
-    Shadow { index: usize, offset: usize },
-}
-
-struct Record {
-    buf: JournaledBuffer,
-    offset: usize,
-    record: Option<InodeRecord>,
-}
-
-enum TableLock<'a> {
-    None,
-    Shared(#[expect(dead_code)] ReadGuard<'a, ()>),
-    Exclusive(#[expect(dead_code)] WriteGuard<'a, ()>),
-}
-
 /// A running transaction of the current task.
 pub(crate) struct Trans<'a> {
     sb: &'a Sb,
     space: MetaSpace<'a>,
     shadows: FVec<Shadow>,
+    /// Changes of nodes that have no shadow.
+    plans: FVec<Plan>,
     /// Runs to allocate on apply.
     takes: FVec<Take>,
     frees: FVec<Run>,
@@ -156,6 +135,8 @@ pub(crate) struct Trans<'a> {
     refcount: Option<WriteGuard<'a, ()>>,
     orphans: Option<WriteGuard<'a, ()>>,
     table: TableLock<'a>,
+    /// Has an inode been joined in this step?
+    joined: bool,
     /// Last, so that it is stopped after everything above is gone.
     handle: Handle<'a>,
 }
@@ -179,6 +160,7 @@ impl<'a> Trans<'a> {
             sb,
             space,
             shadows: FVec::new(),
+            plans: FVec::new(),
             takes: FVec::new(),
             frees: FVec::new(),
             groups: FVec::new(),
@@ -186,6 +168,7 @@ impl<'a> Trans<'a> {
             refcount: None,
             orphans: None,
             table: TableLock::None,
+            joined: false,
             handle,
         })
     }
@@ -218,7 +201,8 @@ impl<'a> Trans<'a> {
 
     /// Blocks that [`Trans::apply`] is going to change, at most.
     fn pending(&self) -> usize {
-        self.shadows.len() + self.records.len() + self.groups.len().saturating_mul(2)
+        let nodes = self.shadows.len() + self.plans.len();
+        nodes + self.records.len() + self.groups.len().saturating_mul(2)
     }
 
     /// Blocks that are left for new nodes.
@@ -252,81 +236,6 @@ impl<'a> Trans<'a> {
             self.orphans = Some(self.sb.orphan_lock().write());
         }
         Ok(Tree::global(Kind::Orphans, self.sb.geo().orphan_root()))
-    }
-
-    fn inode_tree(&self) -> Tree {
-        Tree::global(Kind::Inodes, self.sb.geo().inode_root())
-    }
-
-    fn lock_table_exclusive(&mut self) -> Result {
-        match self.table {
-            TableLock::Exclusive(_) => Ok(()),
-            TableLock::None => {
-                self.table = TableLock::Exclusive(self.sb.itable_lock().write());
-                Ok(())
-            }
-            TableLock::Shared(_) => {
-                pr_err!("inode table changed after an inode was joined\n");
-                Err(EIO)
-            }
-        }
-    }
-
-    /// Adds an inode record. Before any [`Trans::join_inode`] of the step.
-    pub(crate) fn insert_inode(&mut self, rec: &InodeRecord) -> Result {
-        self.lock_table_exclusive()?;
-        let mut tree = self.inode_tree();
-        tree.insert(self, rec.ino.get(), rec.as_bytes())
-    }
-
-    /// Removes an inode record. Before any [`Trans::join_inode`] of the step.
-    pub(crate) fn remove_inode(&mut self, ino: Ino) -> Result {
-        self.lock_table_exclusive()?;
-        let mut tree = self.inode_tree();
-        tree.remove(self, ino.get())
-    }
-
-    /// Gets the record of `inode` ready to be written and stamps the inode with this transaction
-    /// (C9). Errors: `EFSCORRUPTED` if the record is gone, `EIO`, `ENOMEM`.
-    pub(crate) fn join_inode(&mut self, inode: &Inode) -> Result<Joined> {
-        let j = self.join_inode_timestamps(inode)?;
-        inode.data().stamp_datasync(self.tid());
-        Ok(j)
-    }
-
-    /// Like [`Trans::join_inode`] for a change that `fdatasync` does not care for.
-    pub(crate) fn join_inode_timestamps(&mut self, inode: &Inode) -> Result<Joined> {
-        if matches!(self.table, TableLock::None) {
-            self.table = TableLock::Shared(self.sb.itable_lock().read());
-        }
-        let ino = Ino::new(inode.ino());
-        let tree = self.inode_tree();
-        let (block, offset, len) = {
-            let _records = self.sb.record_lock().read();
-            tree.locate(&*self, ino.get())?
-        }
-        .ok_or_else(|| self.sb.corrupted(Place::Ino(ino), "no inode record"))?;
-        if len != core::mem::size_of::<InodeRecord>() {
-            return Err(self
-                .sb
-                .corrupted(Place::Ino(ino), "inode record of wrong size"));
-        }
-        inode.data().stamp_sync(self.tid());
-        if let Some(index) = self.find(block) {
-            let place = RecordPlace::Shadow { index, offset };
-            return Ok(Joined { ino, place });
-        }
-        let buf = self.handle.write_access(self.sb.dev().read(block)?)?;
-        self.records.push(Record {
-            buf,
-            offset,
-            record: None,
-        })?;
-        let index = self.records.len() - 1;
-        Ok(Joined {
-            ino,
-            place: RecordPlace::Buffer { index },
-        })
     }
 
     /// Write access to the group of every block of `run`.
@@ -383,28 +292,6 @@ impl<'a> Trans<'a> {
         Ok(())
     }
 
-    /// Sets what will stand in the record of a joined inode. Cannot fail.
-    pub(crate) fn log_inode(&mut self, j: Joined, rec: InodeRecord) {
-        debug_assert_eq!(j.ino.get(), rec.ino.get());
-        match j.place {
-            RecordPlace::Buffer { index } => {
-                if let Some(r) = self.records.get_mut(index) {
-                    r.record = Some(rec);
-                }
-            }
-            RecordPlace::Shadow { index, offset } => {
-                let bytes = rec.as_bytes();
-                let target = self
-                    .shadows
-                    .get_mut(index)
-                    .and_then(|s| s.data.get_mut(offset..offset + bytes.len()));
-                if let Some(target) = target {
-                    target.copy_from_slice(bytes);
-                }
-            }
-        }
-    }
-
     /// Publishes everything prepared since the last call and releases the tree locks. Cannot fail:
     /// if the journal refuses a buffer it is aborted, and nothing of the transaction survives.
     /// The caller still holds the extent locks of the inodes concerned.
@@ -444,42 +331,19 @@ impl<'a> Trans<'a> {
         }
         self.frees.clear();
         self.groups.clear();
+        // Where a record is was found in the node as it was: before the plans.
         self.write_records(&uuid);
-        self.table = TableLock::None;
-        self.orphans = None;
-        self.refcount = None;
+        for plan in self.plans.iter() {
+            sane &= plan.publish(&self.handle, &uuid);
+        }
+        self.plans.clear();
+        self.unlock_trees();
         if !sane && !self.sb.journal().is_aborted() {
             let _ = self.sb.corrupted(
                 Place::Block(BlockNr::ZERO),
-                "bitmap disagrees with the trees",
+                "bitmap disagrees with the trees, or a node changed without its lock",
             );
         }
-    }
-
-    fn write_records(&mut self, uuid: &[u8; 16]) {
-        if self.records.is_empty() {
-            return;
-        }
-        let _records = self.sb.record_lock().write();
-        let block = |r: &Record| r.record.as_ref().map(|_| r.buf.buffer().block());
-        for (i, r) in self.records.iter().enumerate() {
-            let Some(rec) = r.record.as_ref() else {
-                continue;
-            };
-            let bytes = rec.as_bytes();
-            // Directory and file often lie in one leaf: the last of them makes its checksum.
-            let mut later = self.records.iter().skip(i + 1);
-            let last = !later.any(|other| block(other) == block(r));
-            r.buf.update(&self.handle, |block| {
-                if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
-                    target.copy_from_slice(bytes);
-                }
-                if last {
-                    node::seal(block, uuid);
-                }
-            });
-        }
-        self.records.clear();
     }
 
     fn change_bits(&self, run: Run, set: bool) -> bool {
@@ -512,12 +376,19 @@ impl<'a> Trans<'a> {
     /// Drops what has been prepared since the last apply, keeps the handle.
     pub(crate) fn cancel(&mut self) {
         self.shadows.clear();
+        self.plans.clear();
         self.records.clear();
         self.groups.clear();
         self.frees.clear();
         while let Some(take) = self.takes.pop() {
             self.untake(take);
         }
+        self.unlock_trees();
+    }
+
+    /// The end of a step.
+    fn unlock_trees(&mut self) {
+        self.joined = false;
         self.table = TableLock::None;
         self.orphans = None;
         self.refcount = None;

@@ -3,7 +3,8 @@
 //! Insert, replace, remove, and what keeps the tree in shape: split, merge, levelling, and the
 //! root's way down and up. All changes go to the store's private copies (C5).
 
-use super::{corrupt, step, Path, Root, Step, Tree};
+use super::{corrupt, step, Fill, Path, Root, Step, Tree};
+use crate::algo::change::Change;
 use crate::algo::node::{weight_of, Broken, Chunk, Edit, Layout, View};
 use crate::algo::store::{NodeStore, TreeError, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
 use crate::format::node::{header_mut, CHILD_SIZE};
@@ -15,9 +16,9 @@ const PULL_UP: usize = 72;
 
 /// Which node of a level, with its level.
 #[derive(Clone, Copy)]
-struct Place {
-    block: BlockNr,
-    level: u8,
+pub(super) struct Place {
+    pub block: BlockNr,
+    pub level: u8,
 }
 
 /// How a full node and the record it has no room for are divided.
@@ -32,7 +33,7 @@ struct Cut {
 }
 
 impl Path {
-    fn step(&self, level: u8) -> Result<Step, TreeError> {
+    pub(super) fn step(&self, level: u8) -> Result<Step, TreeError> {
         let step = self.steps.get(usize::from(level)).copied();
         step.ok_or(corrupt(BlockNr::ZERO, "tree: too high"))
     }
@@ -81,23 +82,18 @@ impl Tree {
             return Err(TreeError::NotFound.into());
         }
         let leaf = path.step(0)?;
-        let index = usize::from(leaf.index);
-        let (done, shrunk) = self.edit(s, leaf.block, 0, |node| {
-            let view = node.view()?;
-            let (_, old) = view.place(index)?;
-            if view.room().saturating_add(old) < val.len() {
-                node.remove(index, index.saturating_add(1))?;
-                return Ok((false, false));
-            }
-            node.set_value(index, val)?;
-            Ok((true, val.len() < old))
-        })?;
-        if !done {
-            self.insert_at(s, &mut path, key, val)
-        } else if shrunk {
-            self.rebalance(s, &mut path)
-        } else {
-            Ok(())
+        let at = usize::from(leaf.index);
+        let Fill { room, value, .. } = path.leaf;
+        if room.saturating_add(value) < val.len() {
+            self.edit(s, leaf.block, 0, |node| {
+                node.remove(at, at.saturating_add(1))
+            })?;
+            return self.insert_at(s, &mut path, key, val);
+        }
+        self.change(s, &path, Change::Replace { at, value: val })?;
+        match val.len() < value {
+            true => self.rebalance(s, &mut path),
+            false => Ok(()),
         }
     }
 
@@ -107,104 +103,31 @@ impl Tree {
         if !found {
             return Err(TreeError::NotFound.into());
         }
-        let leaf = path.step(0)?;
-        let index = usize::from(leaf.index);
-        self.edit(s, leaf.block, 0, |node| {
-            node.remove(index, index.saturating_add(1))
-        })?;
-        self.rebalance(s, &mut path)
-    }
-
-    /// Moves a record to another key, with a new value. No other record may lie between the two
-    /// keys. In place, and without a new node, if the value has the length of the old one.
-    pub fn rekey<S: NodeStore>(
-        &mut self,
-        s: &mut S,
-        old: u64,
-        new: u64,
-        val: &[u8],
-    ) -> Result<(), S::Error> {
-        if old == new {
-            return self.replace(s, old, val);
-        }
-        let (path, found) = self.find(s, old)?;
-        if !found {
-            return Err(TreeError::NotFound.into());
-        }
-        let leaf = path.step(0)?;
-        let index = usize::from(leaf.index);
-        let done = self.edit(s, leaf.block, 0, |node| {
-            let view = node.view()?;
-            let before = index.checked_sub(1).and_then(|i| view.key(i));
-            let after = view.key(index.saturating_add(1));
-            if before >= Some(new) || after.is_some_and(|after| after <= new) {
-                return Err("tree: record moved past another");
-            }
-            if view.place(index)?.1 != val.len() {
-                return Ok(false);
-            }
-            node.set_key(index, new)?;
-            node.set_value(index, val)?;
-            Ok(true)
-        })?;
-        if !done {
-            self.remove(s, old)?;
-            return self.insert(s, new, val);
-        }
-        if new < path.bounds.lo {
-            self.lower(s, &path, new)?;
-        }
-        match path.bounds.hi {
-            Some(hi) if new >= hi => self.raise_next(s, &path, new.saturating_add(1)),
-            _ => Ok(()),
+        let at = usize::from(path.step(0)?.index);
+        self.change(s, &path, Change::Remove { at })?;
+        match self.stays_in_shape(&path)? {
+            true => Ok(()),
+            false => self.rebalance(s, &mut path),
         }
     }
 
-    /// Lets the keys of the path's leaf begin at `key` already. The leaf before it ends below that.
-    fn lower<S: NodeStore>(&mut self, s: &mut S, path: &Path, key: u64) -> Result<(), S::Error> {
-        for level in 1..=path.top {
-            let step = path.step(level)?;
-            let index = usize::from(step.index);
-            self.edit(s, step.block, level, |node| {
-                let before = index
-                    .checked_sub(1)
-                    .and_then(|i| Some(node.view().ok()?.key(i)));
-                if before.is_some_and(|before| before >= Some(key)) {
-                    return Err("tree: record moved past another");
-                }
-                node.set_key(index, key)
-            })?;
-            if index > 0 {
-                break;
-            }
+    /// Whether [`Tree::rebalance`] has nothing to do when the path's record is gone.
+    fn stays_in_shape(&self, path: &Path) -> Result<bool, TreeError> {
+        if path.top == 0 {
+            return Ok(true);
         }
-        Ok(())
-    }
-
-    /// Lets the keys of the leaf after the path's begin at `key` only, if its records do.
-    fn raise_next<S: NodeStore>(
-        &mut self,
-        s: &mut S,
-        path: &Path,
-        key: u64,
-    ) -> Result<(), S::Error> {
-        let mut level = 1;
-        let step = loop {
-            let step = path.step(level)?;
-            if step.index.saturating_add(1) < step.nr || level >= path.top {
-                break step;
-            }
-            level = level.saturating_add(1);
-        };
-        let mut block = step.block;
-        let mut index = usize::from(step.index).saturating_add(1);
-        while level > 0 {
-            let below = level.saturating_sub(1);
-            let child = self.look(s, Place { block, level }, |v| v.child(index))?;
-            self.edit(s, block, level, |node| node.set_key(index, key))?;
-            (block, index, level) = (child, 0, below);
-        }
-        Ok(())
+        let Fill {
+            weight,
+            capacity,
+            value,
+            ..
+        } = path.leaf;
+        let left = weight.saturating_sub(weight_of(value));
+        let thin = left.saturating_mul(3) < capacity;
+        // A root's only child may move up into it.
+        let sole = path.step(path.top)?.nr < 2;
+        let stays = !sole || (matches!(self.root, Root::Inline(_)) && left > PULL_UP);
+        Ok(!thin && stays)
     }
 
     /// The way to `key`, and whether it is there, for a value that is not too long.
@@ -220,8 +143,25 @@ impl Tree {
         self.find(s, key)
     }
 
+    /// Changes the record of the path's leaf.
+    fn change<S: NodeStore>(
+        &mut self,
+        s: &mut S,
+        path: &Path,
+        change: Change<'_>,
+    ) -> Result<(), S::Error> {
+        let block = path.step(0)?.block;
+        match &mut self.root {
+            Root::Inline(root) if block == BlockNr::ZERO => {
+                let made = change.apply_inline(root);
+                made.map_err(|what| corrupt(block, what).into())
+            }
+            _ => s.change(self.id(block, 0), change),
+        }
+    }
+
     /// Calls `f` on a node for change.
-    fn edit<S: NodeStore, R>(
+    pub(super) fn edit<S: NodeStore, R>(
         &mut self,
         s: &mut S,
         block: BlockNr,
@@ -240,7 +180,7 @@ impl Tree {
         result.map_err(|what| corrupt(block, what).into())
     }
 
-    fn look<S: NodeStore, R>(
+    pub(super) fn look<S: NodeStore, R>(
         &self,
         s: &S,
         at: Place,
@@ -305,6 +245,11 @@ impl Tree {
         mut key: u64,
         val: &[u8],
     ) -> Result<(), S::Error> {
+        if path.leaf.room >= weight_of(val.len()) {
+            let at = usize::from(path.step(0)?.index);
+            let value = val;
+            return self.change(s, path, Change::Insert { at, key, value });
+        }
         let before = self.delta;
         let mut level = 0;
         let mut child = [0; CHILD_SIZE];

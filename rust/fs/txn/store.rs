@@ -3,7 +3,8 @@
 //! A transaction as the store that trees are edited in: reads see its shadows, changes make them.
 
 use super::{For, Shadow, ShadowState, Take, Trans};
-use crate::algo::store::{NodeRead, NodeStore};
+use crate::algo::change::Change;
+use crate::algo::store::{corrupt, NodeRead, NodeStore};
 use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::fs::alloc::Run;
@@ -27,29 +28,49 @@ impl NodeRead for Trans<'_> {
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         match self.find(id.block).and_then(|i| self.shadows.get(i)) {
             Some(s) => Ok(f(&s.data)),
-            None => self.sb.reader().with_node(id, f),
+            None => match self.plan(id.block) {
+                Some(plan) => Ok(f(plan.data()?)),
+                None => self.sb.reader().with_node(id, f),
+            },
+        }
+    }
+}
+
+/// A transaction without its plans: where the records of a node are until these are made.
+pub(super) struct Unplanned<'t, 'a>(pub(super) &'t Trans<'a>);
+
+impl NodeRead for Unplanned<'_, '_> {
+    type Error = Error;
+
+    fn block_size(&self) -> usize {
+        self.0.block_size()
+    }
+
+    fn uuid(&self) -> &[u8; 16] {
+        self.0.uuid()
+    }
+
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        match self.0.find(id.block).and_then(|i| self.0.shadows.get(i)) {
+            Some(s) => Ok(f(&s.data)),
+            None => self.0.sb.reader().with_node(id, f),
         }
     }
 }
 
 impl NodeStore for Trans<'_> {
     fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8]> {
-        let index = match self.find(id.block) {
-            Some(i) => i,
-            None => {
-                let bh = self.sb.reader().node(id)?;
-                let buf = self.handle.write_access(bh)?;
-                let data = private_copy(buf.buffer().data())?;
-                self.shadows.push(Shadow {
-                    id,
-                    state: ShadowState::Live { buf, fresh: false },
-                    data,
-                })?;
-                self.shadows.len() - 1
-            }
-        };
+        let index = self.shadow(id)?;
         let shadow = self.shadows.get_mut(index).ok_or(EIO)?;
         Ok(&mut shadow.data)
+    }
+
+    fn change(&mut self, id: NodeId, change: Change<'_>) -> Result<()> {
+        if self.find(id.block).is_none() && self.plan(id.block).is_none() {
+            return self.keep(id, change);
+        }
+        let made = change.apply(self.node_mut(id)?);
+        made.map_err(|what| corrupt(id, what))
     }
 
     fn alloc_node(&mut self, owner: Ino, kind: Kind, level: u8, near: BlockNr) -> Result<BlockNr> {
@@ -104,6 +125,9 @@ impl NodeStore for Trans<'_> {
     }
 
     fn free_node(&mut self, id: NodeId) -> Result<()> {
+        if self.plan(id.block).is_some() {
+            self.shadow(id)?;
+        }
         if let Some(i) = self.find(id.block) {
             let shadow = self.shadows.get_mut(i).ok_or(EIO)?;
             if let ShadowState::Live { fresh: true, .. } = shadow.state {
@@ -141,19 +165,5 @@ impl Trans<'_> {
     fn prepare_fresh(&mut self, run: Run) -> Result<JournaledBuffer> {
         self.access(run)?;
         self.handle.create_access(self.sb.dev().get(run.start)?)
-    }
-}
-
-/// A copy of a node, without what lies in its free space.
-fn private_copy(node: &[u8]) -> Result<FVec<u8>> {
-    let free = node::free_space(node);
-    let part = |range| node.get(range).unwrap_or_default();
-    let mut data = FVec::with_capacity(node.len())?;
-    let fits = data.extend_within_capacity(part(0..free.start))
-        && data.fill_within_capacity(0, free.len())
-        && data.extend_within_capacity(part(free.end..node.len()));
-    match fits {
-        true => Ok(data),
-        false => Err(EIO),
     }
 }

@@ -3,7 +3,8 @@
 //! A store in memory, for tests: nodes are published or dropped as a whole, every node read is
 //! verified, every edit is measured, and any call can be made to fail.
 
-use crate::algo::store::{NodeId, NodeRead, NodeStore, TreeError};
+use crate::algo::change::{Change, Kept};
+use crate::algo::store::{corrupt, NodeId, NodeRead, NodeStore, TreeError};
 use crate::format::node;
 use crate::format::types::{BlockNr, Ino, Kind};
 use std::cell::Cell;
@@ -36,6 +37,8 @@ pub struct MemStore {
     /// Published nodes.
     pub blocks: BTreeMap<u64, Vec<u8>>,
     shadows: BTreeMap<u64, (NodeId, Vec<u8>)>,
+    /// Changes of nodes that have no private copy.
+    kept: BTreeMap<u64, (NodeId, Kept)>,
     freed: BTreeSet<u64>,
     touched: BTreeSet<u64>,
     allocated: u64,
@@ -56,6 +59,7 @@ impl MemStore {
             uuid: *b"calf-memory-uuid",
             blocks: BTreeMap::new(),
             shadows: BTreeMap::new(),
+            kept: BTreeMap::new(),
             freed: BTreeSet::new(),
             touched: BTreeSet::new(),
             allocated: 0,
@@ -118,6 +122,13 @@ impl MemStore {
             self.verify(&bytes, &id)?;
             self.blocks.insert(block, bytes);
         }
+        for (block, (id, kept)) in std::mem::take(&mut self.kept) {
+            let mut bytes = self.blocks.remove(&block).ok_or(MemError::NoBlock)?;
+            kept.change().apply(&mut bytes).map_err(MemError::Bad)?;
+            node::seal(&mut bytes, &self.uuid);
+            self.verify(&bytes, &id)?;
+            self.blocks.insert(block, bytes);
+        }
         for block in std::mem::take(&mut self.freed) {
             self.blocks.remove(&block);
         }
@@ -128,6 +139,7 @@ impl MemStore {
     /// Drops the changes.
     pub fn abandon(&mut self) {
         self.shadows.clear();
+        self.kept.clear();
         self.freed.clear();
         self.reset();
     }
@@ -169,6 +181,15 @@ impl MemStore {
         self.verify(bytes, id)?;
         Ok(bytes)
     }
+
+    /// A node without a private copy, with the change that is kept for it.
+    fn changed(&self, id: &NodeId) -> Result<Vec<u8>, MemError> {
+        let mut bytes = self.published(id)?.to_vec();
+        if let Some((_, kept)) = self.kept.get(&id.block.get()) {
+            kept.change().apply(&mut bytes).map_err(MemError::Bad)?;
+        }
+        Ok(bytes)
+    }
 }
 
 impl NodeRead for MemStore {
@@ -186,7 +207,7 @@ impl NodeRead for MemStore {
         self.call()?;
         match self.shadows.get(&id.block.get()) {
             Some((_, bytes)) => Ok(f(bytes)),
-            None => Ok(f(self.published(&id)?)),
+            None => Ok(f(&self.changed(&id)?)),
         }
     }
 }
@@ -196,7 +217,8 @@ impl NodeStore for MemStore {
         self.call()?;
         let block = id.block.get();
         if !self.shadows.contains_key(&block) {
-            let bytes = self.published(&id)?.to_vec();
+            let bytes = self.changed(&id)?;
+            self.kept.remove(&block);
             // A root's level changes: publish checks it against any.
             let level = node::LEVEL_ANY;
             self.shadows.insert(block, (NodeId { level, ..id }, bytes));
@@ -206,6 +228,21 @@ impl NodeStore for MemStore {
             Some((_, bytes)) => Ok(bytes),
             None => Err(MemError::NoBlock),
         }
+    }
+
+    fn change(&mut self, id: NodeId, change: Change<'_>) -> Result<(), MemError> {
+        let block = id.block.get();
+        if self.shadows.contains_key(&block) || self.kept.contains_key(&block) {
+            let made = change.apply(self.node_mut(id)?);
+            return made.map_err(|what| corrupt(id, what));
+        }
+        self.call()?;
+        let checked = change.check(self.published(&id)?, &id);
+        checked.map_err(|what| corrupt::<MemError>(id, what))?;
+        let kept = Kept::new(change).ok_or(MemError::Tree(TreeError::TooBig))?;
+        self.kept.insert(block, (id, kept));
+        self.touched.insert(block);
+        Ok(())
     }
 
     fn alloc_node(
@@ -244,6 +281,7 @@ impl NodeStore for MemStore {
         if self.shadows.remove(&block).is_none() {
             self.published(&id)?;
         }
+        self.kept.remove(&block);
         self.freed.insert(block);
         self.touched.insert(block);
         Ok(())

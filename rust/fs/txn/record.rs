@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inode records: inserted and removed as the trees' other records are, written in place otherwise.
+
+use super::store::Unplanned;
+use super::Trans;
+use crate::algo::btree::Tree;
+use crate::format::inode::InodeRecord;
+use crate::format::node;
+use crate::format::types::{BlockNr, Ino, Kind};
+use crate::fs::inode::Inode;
+use crate::fs::sb::Place;
+use crate::kapi::jbd2::JournaledBuffer;
+use crate::kapi::rwsem::{ReadGuard, WriteGuard};
+use kernel::error::code::EIO;
+use kernel::error::Result;
+use kernel::prelude::*;
+use zerocopy::IntoBytes;
+
+/// An inode whose record's place is known and may be written.
+pub(crate) struct Joined {
+    ino: Ino,
+    place: RecordPlace,
+}
+
+enum RecordPlace {
+    /// In a buffer: block and byte offset, `index` into `Trans::records`.
+    Buffer { index: usize },
+    /// In the plan that inserts it.
+    Plan,
+    /// In a shadow: the record was inserted, or its leaf was changed, in this step.
+    Shadow { index: usize, offset: usize },
+}
+
+pub(super) struct Record {
+    buf: JournaledBuffer,
+    offset: usize,
+    record: Option<InodeRecord>,
+}
+
+pub(super) enum TableLock<'a> {
+    None,
+    Shared(#[expect(dead_code)] ReadGuard<'a, ()>),
+    Exclusive(#[expect(dead_code)] WriteGuard<'a, ()>),
+}
+
+impl Trans<'_> {
+    fn inode_tree(&self) -> Tree {
+        Tree::global(Kind::Inodes, self.sb.geo().inode_root())
+    }
+
+    fn lock_table_exclusive(&mut self) -> Result {
+        if self.joined {
+            pr_err!("inode table changed after an inode was joined\n");
+            return Err(EIO);
+        }
+        if matches!(self.table, TableLock::None) {
+            self.table = TableLock::Exclusive(self.sb.itable_lock().write());
+        }
+        Ok(())
+    }
+
+    /// Adds an inode record. Before any [`Trans::join_inode`] of the step.
+    pub(crate) fn insert_inode(&mut self, rec: &InodeRecord) -> Result {
+        self.lock_table_exclusive()?;
+        let mut tree = self.inode_tree();
+        tree.insert(self, rec.ino.get(), rec.as_bytes())
+    }
+
+    /// Removes an inode record. Before any [`Trans::join_inode`] of the step.
+    pub(crate) fn remove_inode(&mut self, ino: Ino) -> Result {
+        self.lock_table_exclusive()?;
+        let mut tree = self.inode_tree();
+        tree.remove(self, ino.get())
+    }
+
+    /// Gets the record of `inode` ready to be written and stamps the inode with this transaction
+    /// (C9). Errors: `EFSCORRUPTED` if the record is gone, `EIO`, `ENOMEM`.
+    pub(crate) fn join_inode(&mut self, inode: &Inode) -> Result<Joined> {
+        let j = self.join_inode_timestamps(inode)?;
+        inode.data().stamp_datasync(self.tid());
+        Ok(j)
+    }
+
+    /// Like [`Trans::join_inode`] for a change that `fdatasync` does not care for.
+    pub(crate) fn join_inode_timestamps(&mut self, inode: &Inode) -> Result<Joined> {
+        if matches!(self.table, TableLock::None) {
+            self.table = TableLock::Shared(self.sb.itable_lock().read());
+        }
+        let ino = Ino::new(inode.ino());
+        self.joined = true;
+        if self.planned_record(ino).is_some() {
+            inode.data().stamp_sync(self.tid());
+            let place = RecordPlace::Plan;
+            return Ok(Joined { ino, place });
+        }
+        let tree = self.inode_tree();
+        let (block, offset, len) = {
+            let _records = self.sb.record_lock().read();
+            tree.locate(&Unplanned(self), ino.get())?
+        }
+        .ok_or_else(|| self.sb.corrupted(Place::Ino(ino), "no inode record"))?;
+        if len != core::mem::size_of::<InodeRecord>() {
+            return Err(self
+                .sb
+                .corrupted(Place::Ino(ino), "inode record of wrong size"));
+        }
+        inode.data().stamp_sync(self.tid());
+        if let Some(index) = self.find(block) {
+            let place = RecordPlace::Shadow { index, offset };
+            return Ok(Joined { ino, place });
+        }
+        let buf = self.handle.write_access(self.sb.dev().read(block)?)?;
+        self.records.push(Record {
+            buf,
+            offset,
+            record: None,
+        })?;
+        let index = self.records.len() - 1;
+        Ok(Joined {
+            ino,
+            place: RecordPlace::Buffer { index },
+        })
+    }
+
+    /// Sets what will stand in the record of a joined inode. Cannot fail.
+    pub(crate) fn log_inode(&mut self, j: Joined, rec: InodeRecord) {
+        debug_assert_eq!(j.ino.get(), rec.ino.get());
+        match j.place {
+            RecordPlace::Buffer { index } => {
+                if let Some(r) = self.records.get_mut(index) {
+                    r.record = Some(rec);
+                }
+            }
+            RecordPlace::Plan => {
+                let bytes = rec.as_bytes();
+                let planned = self.planned_record(j.ino);
+                if let Some(target) = planned.filter(|target| target.len() == bytes.len()) {
+                    target.copy_from_slice(bytes);
+                }
+            }
+            RecordPlace::Shadow { index, offset } => {
+                let bytes = rec.as_bytes();
+                let target = self
+                    .shadows
+                    .get_mut(index)
+                    .and_then(|s| s.data.get_mut(offset..offset + bytes.len()));
+                if let Some(target) = target {
+                    target.copy_from_slice(bytes);
+                }
+            }
+        }
+    }
+
+    /// Puts the records of joined inodes into their nodes.
+    pub(super) fn write_records(&mut self, uuid: &[u8; 16]) {
+        if self.records.is_empty() {
+            return;
+        }
+        let _records = self.sb.record_lock().write();
+        let block = |r: &Record| r.record.as_ref().map(|_| r.buf.buffer().block());
+        for (i, r) in self.records.iter().enumerate() {
+            let Some(rec) = r.record.as_ref() else {
+                continue;
+            };
+            let bytes = rec.as_bytes();
+            // Directory and file often lie in one leaf: the last of them makes its checksum, unless a
+            // plan will.
+            let mut later = self.records.iter().skip(i + 1);
+            let last = !later.any(|other| block(other) == block(r))
+                && self.plan(BlockNr::new(r.buf.buffer().block())).is_none();
+            r.buf.update(&self.handle, |block| {
+                if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
+                    target.copy_from_slice(bytes);
+                }
+                if last {
+                    node::seal(block, uuid);
+                }
+            });
+        }
+        self.records.clear();
+    }
+}
