@@ -98,7 +98,7 @@ def xfs():
 
 def citations():
     """Contract -> (file, line) of the first comment in each file that cites it; without the laboratory."""
-    files = subprocess.run(["git", "ls-files", "rust"], cwd=TOP, check=True, capture_output=True, text=True)
+    files = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "rust"], cwd=TOP, check=True, capture_output=True, text=True)
     found = {}
     for name in sorted(files.stdout.split()):
         path = TOP / name

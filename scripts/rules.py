@@ -24,7 +24,7 @@ comment at the place that keeps it.
 
 def citations():
     """Rule id -> files whose comments cite it."""
-    files = subprocess.run(["git", "ls-files", "rust"], cwd=TOP, check=True, capture_output=True, text=True)
+    files = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "rust"], cwd=TOP, check=True, capture_output=True, text=True)
     found = {}
     for name in files.stdout.split():
         path = TOP / name

@@ -76,14 +76,6 @@ impl Value {
     }
 }
 
-impl AsMut<[u8]> for Value {
-    fn as_mut(&mut self) -> &mut [u8] {
-        self.bytes
-            .get_mut(..usize::from(self.len))
-            .unwrap_or_default()
-    }
-}
-
 impl Deref for Value {
     type Target = [u8];
 

@@ -114,14 +114,6 @@ impl Kept {
             What::Remove => Change::Remove { at },
         }
     }
-
-    /// The value of the record that it inserts with this key.
-    pub fn inserted(&mut self, key: u64) -> Option<&mut [u8]> {
-        match &mut self.what {
-            What::Insert { key: new, value } if *new == key => Some(value.as_mut()),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -239,6 +239,18 @@ pub(super) fn adopt(ext: &mut InodeExt, start: u64, end: u64) {
     }
 }
 
+/// The first block behind `at` that a direct write may give up if it fails: writeback of `at` must not
+/// hold on to it. The extent lock is held.
+pub(super) fn may_give_up(ext: &InodeExt, at: u64) -> u64 {
+    let next = at.saturating_add(1);
+    let theirs = ext.dio_pins.iter().filter(|pin| pin.end() > next);
+    let first = theirs.map(|pin| match pin.fblk > at {
+        true => pin.fblk,
+        false => pin.keep.1.max(next),
+    });
+    first.fold(u64::MAX, u64::min)
+}
+
 /// Pins the staged blocks from `at` on, at most up to `end`, after choosing them if that has not
 /// been done; answers with what is pinned. `fresh`: they have been reserved for this.
 fn stage(

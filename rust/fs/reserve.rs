@@ -348,29 +348,24 @@ pub(crate) fn give_back(inode: &Inode, ext: &mut InodeExt, fblk: u64, run: Run, 
         let Some(mut e) = e.clip(e.start, to) else {
             break;
         };
-        if let State::Claimed(start) = e.state {
-            // Others may write to a part of it.
-            let (pinned, alike) = sb.alloc().pinned_run(Run {
-                start,
-                len: e.len(),
-            });
-            e.end = e.start.saturating_add(alike.max(1));
-            if pinned {
-                ext.failed_claims = true;
-                at = e.end;
-                continue;
-            }
-        }
         at = e.end;
-        let State::Claimed(phys) = e.state else {
+        let State::Claimed(start) = e.state else {
             continue;
         };
-        let ours = phys.get().wrapping_sub(run.start.get()) == e.start.wrapping_sub(fblk);
+        if start.get().wrapping_sub(run.start.get()) != e.start.wrapping_sub(fblk) {
+            continue;
+        }
+        // Others may write to a part of it.
+        let len = e.len();
+        let (pinned, alike) = sb.alloc().pinned_run(Run { start, len });
         let part = Run {
-            start: phys,
-            len: e.len(),
+            start,
+            len: alike.clamp(1, len),
         };
-        if !ours {
+        e.end = e.start.saturating_add(part.len);
+        at = e.end;
+        if pinned {
+            ext.failed_claims = true;
             continue;
         }
         if !kept {

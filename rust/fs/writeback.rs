@@ -9,6 +9,7 @@
 //! come to are let go when the mapping changes, or at its end.
 
 use super::alloc::Run as Blocks;
+use super::begin_direct;
 use super::completion::Worker;
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Place};
@@ -108,6 +109,7 @@ impl Pinned {
             inode.sb().data().alloc().unpin(run);
             if ext.failed_claims {
                 reserve::give_back(inode, ext, first, run, (0, u64::MAX));
+                ext.failed_claims = ext.staging.claimed_blocks() > 0;
             }
         }
     }
@@ -215,10 +217,9 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
     match map::place(sb, inode, ext, at, at.saturating_add(MOST))? {
         Place::Staged { entry, .. } => {
             let (phys, n) = match entry.state {
-                // As far as direct writes have not claimed it: their blocks are theirs to give up.
                 State::Claimed(phys) => {
-                    let theirs = ext.dio_pins.iter().map(|p| p.fblk).filter(|f| *f > at);
-                    (phys, theirs.fold(entry.end, u64::min).saturating_sub(at))
+                    let end = begin_direct::may_give_up(ext, at).min(entry.end);
+                    (phys, end.saturating_sub(at))
                 }
                 _ => reserve::claim(sb, inode, ext, at, entry.end)?,
             };

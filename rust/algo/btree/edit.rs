@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! Insert, replace, remove, and what keeps the tree in shape: split, merge, levelling, and the
-//! root's way down and up. All changes go to the store's private copies (C5).
+//! root's way down and up. All changes stay with the store until it publishes them (C5).
 
 use super::{corrupt, step, Fill, Path, Root, Step, Tree};
 use crate::algo::change::Change;

@@ -11,7 +11,7 @@ use super::{Shadow, ShadowState, Trans};
 use crate::algo::change::{Change, Kept};
 use crate::algo::store::{corrupt, TreeError};
 use crate::format::node::{self, NodeId};
-use crate::format::types::{BlockNr, Ino, Kind};
+use crate::format::types::{BlockNr};
 use crate::kapi::jbd2::{Handle, JournaledBuffer};
 use crate::seam::FVec;
 use core::cell::OnceCell;
@@ -73,12 +73,14 @@ impl Plan {
         })
     }
 
-    /// Makes the change, and seals the node. Whether it could be made.
+    /// Makes the change, and seals the node. Whether it could be made: if not, the node is as it was.
     pub(super) fn publish(&self, handle: &Handle<'_>, uuid: &[u8; 16]) -> bool {
+        let change = self.kept.change();
         self.buf.update(handle, |bytes| {
-            let made = self.kept.change().apply(bytes);
+            let made = change.check(bytes, &self.id).is_ok() && change.apply(bytes).is_ok();
+            // Records of inodes that were written before may count on it.
             node::seal(bytes, uuid);
-            made.is_ok()
+            made
         })
     }
 }
@@ -87,12 +89,6 @@ impl Trans<'_> {
     /// The plan for a block.
     pub(super) fn plan(&self, block: BlockNr) -> Option<&Plan> {
         self.plans.iter().find(|p| p.id.block == block)
-    }
-
-    /// The record of an inode that a plan inserts.
-    pub(super) fn planned_record(&mut self, ino: Ino) -> Option<&mut [u8]> {
-        let mut nodes = self.plans.iter_mut().filter(|p| p.id.kind == Kind::Inodes);
-        nodes.find_map(|p| p.kept.inserted(ino.get()))
     }
 
     /// Keeps a change of a node that has neither a plan nor a shadow.

@@ -26,8 +26,6 @@ pub(crate) struct Joined {
 enum RecordPlace {
     /// In a buffer: block and byte offset, `index` into `Trans::records`.
     Buffer { index: usize },
-    /// In the plan that inserts it.
-    Plan,
     /// In a shadow: the record was inserted, or its leaf was changed, in this step.
     Shadow { index: usize, offset: usize },
 }
@@ -60,7 +58,7 @@ impl Trans<'_> {
         Ok(())
     }
 
-    /// Adds an inode record. Before any [`Trans::join_inode`] of the step.
+    /// Adds an inode record. Before any [`Trans::join_inode`] of the step, in which it is not joined.
     pub(crate) fn insert_inode(&mut self, rec: &InodeRecord) -> Result {
         self.lock_table_exclusive()?;
         let mut tree = self.inode_tree();
@@ -89,11 +87,6 @@ impl Trans<'_> {
         }
         let ino = Ino::new(inode.ino());
         self.joined = true;
-        if self.planned_record(ino).is_some() {
-            inode.data().stamp_sync(self.tid());
-            let place = RecordPlace::Plan;
-            return Ok(Joined { ino, place });
-        }
         let tree = self.inode_tree();
         let (block, offset, len) = {
             let _records = self.sb.record_lock().read();
@@ -130,13 +123,6 @@ impl Trans<'_> {
             RecordPlace::Buffer { index } => {
                 if let Some(r) = self.records.get_mut(index) {
                     r.record = Some(rec);
-                }
-            }
-            RecordPlace::Plan => {
-                let bytes = rec.as_bytes();
-                let planned = self.planned_record(j.ino);
-                if let Some(target) = planned.filter(|target| target.len() == bytes.len()) {
-                    target.copy_from_slice(bytes);
                 }
             }
             RecordPlace::Shadow { index, offset } => {

@@ -2,11 +2,19 @@
 
 //! What must hold in windows that only a gate can keep open (laboratory build, all switches off).
 
-use calf_vmlib::file::{check_pattern, extents, fill, open, write_pattern};
-use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
+use calf_vmlib::file::{
+    check_pattern, check_zero, extents, fill, open, open_direct, patterned, write_direct,
+    write_pattern,
+};
+use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
 use calf_vmlib::gate::Gate;
-use calf_vmlib::sys::{sync_range, Loop};
-use calf_vmlib::{cases, ktap, observe, Context, Env, Fail, Result};
+use calf_vmlib::nullb::NullDisk;
+use calf_vmlib::sys::{sync_range, Aio, Aligned, Dir, Loop, Map, Queue};
+use calf_vmlib::{
+    cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
+};
+use rustix::io::Errno;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
 
@@ -86,6 +94,8 @@ fn truncated_under_writeback(env: &Env) -> Result {
     let mut m = Mounted::new(&env.dev, &env.mnt, "")?;
     let free = || -> Result<u64> { Ok(cfs::space(&env.mnt)?.free) };
     let f = open(&m.path("f"))?;
+    // So that the truncation need not wait for writeback to move EOF on disk.
+    f.set_len(BLOCKS * PAGE).ctx("size")?;
     let before = free()?;
     // One folio a block.
     for block in (0..BLOCKS).rev() {
@@ -125,9 +135,61 @@ fn truncated_under_writeback(env: &Env) -> Result {
     Ok(())
 }
 
+/// A direct write fails while writeback writes a block of its that a store has taken over. The space
+/// of the other blocks is free again, also of those behind it in the mapping that writeback has.
+fn direct_write_fails_under_writeback(env: &Env) -> Result {
+    const LEN: usize = 16 * PAGE as usize;
+    const AT: u64 = 4 * PAGE;
+    let slow = [("irqmode", "2"), ("completion_nsec", "200000000")];
+    let disk = NullDisk::new("windows0", 192, &slow)?;
+    with_fs(&disk.env(env), &[], "", |m| {
+        let count = |name: &str| observe::counters(&m.bdev()).get(name).copied();
+        let f = open_direct(&m.path("f"))?;
+        f.set_len(LEN as u64).ctx("size")?;
+        let last = open_direct(&m.path("last"))?;
+        write_direct(&last, 1, 0, PAGE as usize)?;
+        m.sync()?;
+        let used = extents(&last)?;
+        let begin = used.first().map_or(0, |e| e.physical);
+        let cached = open(&m.path("f"))?;
+        let map = Map::new(&cached, 0, LEN).ctx("mmap")?;
+        let gate = Gate::new(&m.dev, "wb_between")?;
+        let broken = disk.break_range(begin, begin + (32 << 20))?;
+        let mut aio = Aio::new(1).ctx("io_setup")?;
+        let buf = Aligned::from(&patterned(3, 0, LEN));
+        aio.submit(f.as_fd(), Dir::Write, 0, buf).ctx("submit")?;
+        map.write(AT as usize, &patterned(4, AT, PAGE as usize));
+        gate.arm(cached.metadata()?.ino(), 0)?;
+        std::thread::scope(|s| -> Result {
+            let sync = s.spawn(|| sync_range(&cached, AT, PAGE));
+            gate.wait()?;
+            ensure!(count("claimed") >= Some(16), "the direct write has ended");
+            let (_, res, _) = aio.wait().ctx("wait")?;
+            ensure_errno!(res, Errno::IO, "the direct write");
+            drop(broken);
+            gate.release()?;
+            let synced = sync.join().map_err(|_| Fail::new("the writer died"))?;
+            synced.ctx("writeback of the store")
+        })?;
+        cached.sync_all().ctx("fsync")?;
+        for name in ["claimed", "pinned", "delalloc_reserved"] {
+            ensure_eq!(count(name), Some(0), "blocks {name} when all is written");
+        }
+        drop(map);
+        drop_caches()?;
+        check_zero(&cached, 0, AT)?;
+        check_pattern(&cached, 4, AT, PAGE)?;
+        check_zero(&cached, AT + PAGE, LEN as u64 - AT - PAGE)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
-    let cases = cases![dirtied_again_on_a_full_disk, truncated_under_writeback];
+    let cases = cases![
+        dirtied_again_on_a_full_disk,
+        truncated_under_writeback,
+        direct_write_fails_under_writeback
+    ];
     ktap::run(&env, cases, |_| {})
 }
