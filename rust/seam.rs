@@ -25,6 +25,9 @@ impl From<NoMem> for kernel::error::Error {
 /// are inside a NOFS scope (D1), so reclaim never enters the filesystem.
 pub struct FVec<T>(ManuallyDrop<KVVec<T>>);
 
+/// Items that a vector has room for, at least, when it grows for the first time.
+const FIRST: usize = 4;
+
 impl<T> Drop for FVec<T> {
     fn drop(&mut self) {
         // Most vectors of a transaction stay empty, and to free nothing costs a hundred instructions.
@@ -52,6 +55,9 @@ impl<T> FVec<T> {
 
     /// Appends an item, growing when needed.
     pub fn push(&mut self, v: T) -> Result<(), NoMem> {
+        if self.0.len() == self.0.capacity() {
+            self.reserve(1)?;
+        }
         self.0.push(v, GFP_KERNEL).map_err(|_| NoMem)
     }
 
@@ -98,8 +104,12 @@ impl<T> FVec<T> {
         true
     }
 
-    /// Makes room for `n` more items.
+    /// Makes room for `n` more items; for a few at once, because each growth costs an allocation.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoMem> {
+        let n = match self.0.capacity() {
+            0 => n.max(FIRST),
+            _ => n,
+        };
         self.0.reserve(n, GFP_KERNEL).map_err(|_| NoMem)
     }
 

@@ -29,7 +29,7 @@ mod walk;
 pub use bounds::{edit_nodes, growth_nodes, worst_nodes};
 pub use walk::Stats;
 
-use super::node::{Broken, View};
+use super::node::{Broken, Layout, View};
 use super::store::{NodeId, NodeRead, TreeError, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
 use crate::format::node::{header, InlineRoot};
 use crate::format::types::{BlockNr, Ino, Kind};
@@ -65,8 +65,7 @@ pub struct Value {
 }
 
 impl Value {
-    /// A copy of a value; none if it is longer than [`MAX_VALUE`].
-    pub(super) fn new(value: &[u8]) -> Option<Self> {
+    fn new(value: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_VALUE];
         bytes.get_mut(..value.len())?.copy_from_slice(value);
         Some(Self {
@@ -208,9 +207,12 @@ impl Tree {
             }
             _ => {
                 let id = self.id(block, level);
-                s.with_node(id, |bytes| match View::block(bytes, &id) {
-                    Ok(view) => f(&view),
-                    Err(what) => Err(corrupt(block, what)),
+                s.with_node(id, |bytes| {
+                    let view = match S::CHECKS_NAME {
+                        true => View::new(bytes, Layout::Block),
+                        false => View::block(bytes, &id),
+                    };
+                    f(&view.map_err(|what| corrupt(block, what))?)
                 })?
             }
         };

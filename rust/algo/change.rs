@@ -3,9 +3,9 @@
 //! A change of one record of a node, as a value: checked while it may still fail, made later, in
 //! place, when it must not (C5). It spares the store a private copy of the node.
 
-use super::btree::Value;
 use super::node::{weight_of, Broken, Edit, Layout, View};
-use crate::format::node::{InlineRoot, NodeId};
+use crate::format::node::InlineRoot;
+use crate::seam::{FVec, NoMem};
 
 /// A change of one record. `at` is its place among the records of the node.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,9 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// Whether the block node `bytes`, which must be the one called `id`, can take the change. If so
-    /// [`Change::apply`] does not fail.
-    pub fn check(&self, bytes: &[u8], id: &NodeId) -> Result<(), Broken> {
-        let view = View::block(bytes, id)?;
+    /// Whether a block node can take the change. If so [`Change::apply`] does not fail.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), Broken> {
+        let view = View::new(bytes, Layout::Block)?;
         let fits = match *self {
             Self::Insert { at, value, .. } => {
                 at <= view.len() && weight_of(value.len()) <= view.room()
@@ -70,47 +69,42 @@ impl Change<'_> {
 }
 
 /// What a [`Kept`] does to its record.
-#[derive(Clone, Copy)]
 enum What {
-    Insert { key: u64, value: Value },
-    Replace { value: Value },
+    Insert { key: u64 },
+    Replace,
     Remove,
 }
 
 /// A [`Change`] that owns its value.
-#[derive(Clone, Copy)]
 pub struct Kept {
     at: usize,
     what: What,
+    /// Not an array: most changes have a short value or none, and are moved around.
+    value: FVec<u8>,
 }
 
 impl Kept {
-    /// Keeps a change; none if its value is longer than a value can be.
-    pub fn new(change: Change<'_>) -> Option<Self> {
-        let (at, what) = match change {
-            Change::Insert { at, key, value } => {
-                let value = Value::new(value)?;
-                (at, What::Insert { key, value })
-            }
-            Change::Replace { at, value } => {
-                let value = Value::new(value)?;
-                (at, What::Replace { value })
-            }
-            Change::Remove { at } => (at, What::Remove),
+    /// Keeps a change.
+    pub fn new(change: Change<'_>) -> Result<Self, NoMem> {
+        let (at, what, from): (_, _, &[u8]) = match change {
+            Change::Insert { at, key, value } => (at, What::Insert { key }, value),
+            Change::Replace { at, value } => (at, What::Replace, value),
+            Change::Remove { at } => (at, What::Remove, &[]),
         };
-        Some(Self { at, what })
+        let mut value = FVec::new();
+        if !from.is_empty() {
+            value.reserve(from.len())?;
+            value.extend_within_capacity(from);
+        }
+        Ok(Self { at, what, value })
     }
 
     /// The change.
     pub fn change(&self) -> Change<'_> {
-        let at = self.at;
-        match &self.what {
-            What::Insert { key, value } => Change::Insert {
-                at,
-                key: *key,
-                value,
-            },
-            What::Replace { value } => Change::Replace { at, value },
+        let (at, value) = (self.at, &*self.value);
+        match self.what {
+            What::Insert { key } => Change::Insert { at, key, value },
+            What::Replace => Change::Replace { at, value },
             What::Remove => Change::Remove { at },
         }
     }
@@ -119,7 +113,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::node;
+    use crate::format::node::{self, NodeId};
     use crate::format::types::{BlockNr, Ino, Kind};
     use crate::random::Random;
 
@@ -156,7 +150,7 @@ mod tests {
             };
             let kept = Kept::new(change).unwrap();
             let before = bytes.clone();
-            let fits = kept.change().check(&bytes, &id).is_ok();
+            let fits = kept.change().check(&bytes).is_ok();
             let done = kept.change().apply(&mut bytes);
             assert_eq!(done.is_ok(), fits, "{change:?}: {done:?}");
             if fits {

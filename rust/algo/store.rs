@@ -53,8 +53,12 @@ pub trait NodeRead {
     /// The filesystem's uuid, which every node carries.
     fn uuid(&self) -> &[u8; 16];
 
+    /// Does [`NodeRead::with_node`] compare what the header of a node says with `id` on every call? If
+    /// not, trees do.
+    const CHECKS_NAME: bool = false;
+
     /// Calls `f` on the node. The store ran [`verify`](crate::format::node::verify) on the block
-    /// when it entered memory (C11); trees check the node's name against `id` on every call.
+    /// when it entered memory (C11).
     /// A node changed earlier in the same edit is seen with its changes.
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
 

@@ -49,6 +49,17 @@ struct buffer_head *calf_find_buffer(struct block_device *bdev, sector_t block, 
 	return __find_get_block(bdev, block, size);
 }
 
+/* A tree node that is read again: the path that every lookup takes. */
+struct buffer_head *calf_find_verified(struct block_device *bdev, sector_t block, unsigned int size)
+{
+	struct buffer_head *bh = __find_get_block(bdev, block, size);
+
+	if (likely(bh && buffer_verified(bh) && calf_buffer_uptodate(bh)))
+		return bh;
+	brelse(bh);
+	return NULL;
+}
+
 struct buffer_head *calf_getblk(struct block_device *bdev, sector_t block, unsigned int size)
 {
 	return bdev_getblk(bdev, block, size, GFP_NOFS | __GFP_MOVABLE | __GFP_NOFAIL);

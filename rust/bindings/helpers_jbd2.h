@@ -11,6 +11,7 @@ static const unsigned long CALF_CONST_JBD2_BARRIER = JBD2_BARRIER;
 struct buffer_head *calf_bread(struct block_device *bdev, sector_t block, unsigned int size);
 void calf_read_ahead(struct block_device *bdev, const u64 *blocks, unsigned int n, unsigned int size);
 struct buffer_head *calf_find_buffer(struct block_device *bdev, sector_t block, unsigned int size);
+struct buffer_head *calf_find_verified(struct block_device *bdev, sector_t block, unsigned int size);
 struct buffer_head *calf_getblk(struct block_device *bdev, sector_t block, unsigned int size);
 void calf_get_bh(struct buffer_head *bh);
 void calf_brelse(struct buffer_head *bh);

@@ -58,7 +58,9 @@ fn destroy(inode: &Inode) -> Result {
     } else {
         empty_tree(inode, data_record)?;
     }
-    empty_tree(inode, attr_record)?;
+    if inode.data().ext.read().has_attr_tree() {
+        empty_tree(inode, attr_record)?;
+    }
     retry_nomem(|| remove(sb, inode))?;
     sb.count_inodes(-1);
     sb.counters().evicted_unlinked.inc();

@@ -259,9 +259,9 @@ pub(crate) fn place_by(
 
 /// The bytes of file blocks `[start, end)`, cut behind the last block that a file can have.
 pub(crate) fn span(sb: &Sb, start: u64, end: u64) -> Result<Span> {
-    let most = 1 << 63;
-    let bytes = |block: u64| block.checked_mul(sb.block_size()).unwrap_or(most).min(most);
-    let (start, end) = (bytes(start), bytes(end));
+    let shift = sb.block_shift();
+    let most = (1 << 63) >> shift;
+    let (start, end) = (start.min(most) << shift, end.min(most) << shift);
     Span::new(start, end.checked_sub(start).ok_or(EFBIG)?).ok_or(EFBIG)
 }
 
@@ -278,5 +278,9 @@ pub(crate) fn run(sb: &Sb, e: Extent) -> Result<Run> {
 
 /// The file blocks that bytes `[pos, end)` touch, as `[first, one past the last)`.
 pub(crate) fn blocks(sb: &Sb, pos: u64, end: u64) -> (u64, u64) {
-    (pos >> sb.block_shift(), end.div_ceil(sb.block_size()))
+    let shift = sb.block_shift();
+    let last = end
+        .checked_sub(1)
+        .map_or(0, |last| (last >> shift).saturating_add(1));
+    (pos >> shift, last)
 }

@@ -59,14 +59,23 @@ impl<'a> NodeReader<'a> {
 
     /// The buffer of a node, verified.
     pub(crate) fn node(&self, id: NodeId) -> Result<BufferHead> {
-        let sb = self.sb;
-        if !self.wait {
-            // Whoever may wait reports what is wrong.
-            let bh = sb.dev().find(id.block).filter(|bh| bh.is_verified());
-            return bh
-                .filter(|bh| node::verify_identity(bh.data(), &id, sb.geo().uuid()).is_ok())
-                .ok_or(EAGAIN);
+        // Mostly it is in memory and was verified before.
+        if let Some(bh) = self.sb.dev().find_verified(id.block) {
+            if node::verify_identity(bh.data(), &id, self.uuid()).is_ok() {
+                return Ok(bh);
+            }
         }
+        match self.wait {
+            true => self.read(id),
+            // Whoever may wait reports what is wrong.
+            false => Err(EAGAIN),
+        }
+    }
+
+    /// [`NodeReader::node`], from the device if need be.
+    #[cold]
+    fn read(&self, id: NodeId) -> Result<BufferHead> {
+        let sb = self.sb;
         sb.geo()
             .check_block(id.block)
             .map_err(|what| sb.corrupted(Place::Block(id.block), what))?;
@@ -89,6 +98,7 @@ impl<'a> NodeReader<'a> {
 
 impl NodeRead for NodeReader<'_> {
     type Error = Error;
+    const CHECKS_NAME: bool = true;
 
     fn block_size(&self) -> usize {
         self.sb.geo().block_size() as usize

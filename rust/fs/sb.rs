@@ -79,10 +79,13 @@ impl Dev {
         self.bdev.get(block.get())
     }
 
-    /// The buffer if it is in memory; for callers that must not sleep (U2).
-    pub(crate) fn find(&self, block: BlockNr) -> Option<BufferHead> {
-        self.check(block).ok()?;
-        self.bdev.find(block.get())
+    /// The buffer if it is in memory and was verified; for callers that must not sleep (U2), and before
+    /// anything that takes longer.
+    pub(crate) fn find_verified(&self, block: BlockNr) -> Option<BufferHead> {
+        let inside = block.get() < self.blocks.load(Relaxed);
+        inside
+            .then(|| self.bdev.find_verified(block.get()))
+            .flatten()
     }
 }
 
@@ -333,7 +336,7 @@ impl Sb {
 
     /// log2 of the block size.
     pub(crate) fn block_shift(&self) -> u32 {
-        self.geo().block_size().trailing_zeros()
+        self.geo().block_shift()
     }
 
     /// Secret key of the directory hash.
@@ -471,19 +474,28 @@ impl Sb {
     /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4).
     /// With no extent lock and no handle held.
     pub(crate) fn retry_enospc<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
+        match attempt() {
+            Err(ENOSPC) => self.retry_again(attempt),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn retry_again<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
+        let mut result = Err(ENOSPC);
         for _ in 0..3 {
-            match attempt() {
-                Err(ENOSPC) => {}
-                other => return other,
-            }
             self.check_shutdown()?;
             let Some(since) = self.space().pending_since() else {
-                return Err(ENOSPC);
+                break;
             };
             self.journal.force_commit()?;
             self.space().wait_release(since);
+            result = attempt();
+            if !matches!(result, Err(ENOSPC)) {
+                break;
+            }
         }
-        attempt()
+        result
     }
 
     /// The longest atomic write, bytes: what one transaction can put in place for certain, of which

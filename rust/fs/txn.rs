@@ -331,8 +331,7 @@ impl<'a> Trans<'a> {
         }
         self.frees.clear();
         self.groups.clear();
-        // Where a record is was found in the node as it was: before the plans.
-        self.write_records(&uuid);
+        self.seal_records(&uuid);
         for plan in self.plans.iter() {
             sane &= plan.publish(&self.handle, &uuid);
         }
@@ -408,8 +407,7 @@ impl<'a> Trans<'a> {
     }
 
     /// Ends the handle. Whatever was not applied is dropped. Not with guards of tree locks alive.
-    pub(crate) fn stop(mut self) -> Result {
-        self.cancel();
+    pub(crate) fn stop(self) -> Result {
         if self.sb.journal().is_aborted() {
             return Err(EIO);
         }

@@ -74,6 +74,11 @@ impl InodeExt {
         Attrs::new(Ino::new(inode.ino()), self.attr)
     }
 
+    /// Does the inode own blocks for its attributes?
+    pub(crate) fn has_attr_tree(&self) -> bool {
+        matches!(raw::form(&self.attr), raw::Form::Tree(_))
+    }
+
     /// Takes over an edited copy and counts its nodes. Only right before
     /// [`Trans::apply`], with the extent lock held exclusively.
     pub(crate) fn set_attrs(&mut self, inode: &Inode, attrs: &Attrs) {

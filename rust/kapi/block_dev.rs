@@ -70,6 +70,12 @@ impl BlockDev {
         unsafe { BufferHead::find(self.ptr, block, self.size) }
     }
 
+    /// The buffer of a block if it is in memory and verified; see [`BufferHead::find_verified`].
+    pub fn find_verified(&self, block: u64) -> Option<BufferHead> {
+        // SAFETY: By the type invariant.
+        unsafe { BufferHead::find_verified(self.ptr, block, self.size) }
+    }
+
     /// Begins to read the first 16 of `blocks`, unless the first is in memory.
     pub fn read_ahead(&self, blocks: impl Iterator<Item = u64>) {
         let mut some = [0; 16];

@@ -61,6 +61,23 @@ impl BufferHead {
         bh.is_uptodate().then_some(bh)
     }
 
+    /// The buffer of `block` if it is in memory, uptodate, and [`BufferHead::set_verified`] was called on
+    /// it; does not sleep for I/O.
+    ///
+    /// # Safety
+    ///
+    /// As for [`BufferHead::read`].
+    pub unsafe fn find_verified(
+        bdev: *mut bindings::block_device,
+        block: u64,
+        size: u32,
+    ) -> Option<Self> {
+        // SAFETY: By the safety requirements.
+        let bh = unsafe { bindings::calf_find_verified(bdev, block, size) };
+        // SAFETY: The call returned a reference or NULL.
+        unsafe { Self::from_raw(bh) }
+    }
+
     /// The buffer of `block`, not read: for a block that is about to be written whole.
     ///
     /// # Safety

@@ -391,6 +391,13 @@ impl JournaledBuffer {
         r
     }
 
+    /// Changes the content. An [`JournaledBuffer::update`] of the same block, under the same handle, must
+    /// follow: only that adds the buffer to the transaction. The caller holds the lock that excludes all
+    /// other users of the bytes that `f` touches.
+    pub fn change<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.bh.with_data_mut(f)
+    }
+
     /// Adds the buffer to the transaction; for changes made by several `update`s of one block.
     fn dirty(&self, handle: &Handle<'_>) {
         // SAFETY: By the type invariants of both.

@@ -9,9 +9,9 @@
 
 use super::{Shadow, ShadowState, Trans};
 use crate::algo::change::{Change, Kept};
-use crate::algo::store::{corrupt, TreeError};
+use crate::algo::store::corrupt;
 use crate::format::node::{self, NodeId};
-use crate::format::types::{BlockNr};
+use crate::format::types::BlockNr;
 use crate::kapi::jbd2::{Handle, JournaledBuffer};
 use crate::seam::FVec;
 use core::cell::OnceCell;
@@ -31,12 +31,12 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks a change of the node `id` in `buf` and keeps it.
     fn new(id: NodeId, buf: JournaledBuffer, change: Change<'_>) -> Result<Self> {
-        let checked = change.check(buf.buffer().data(), &id);
+        let checked = change.check(buf.buffer().data());
         checked.map_err(|what| corrupt::<Error>(id, what))?;
         Ok(Self {
             id,
             buf,
-            kept: Kept::new(change).ok_or(TreeError::TooBig)?,
+            kept: Kept::new(change)?,
             seen: OnceCell::new(),
         })
     }
@@ -77,7 +77,7 @@ impl Plan {
     pub(super) fn publish(&self, handle: &Handle<'_>, uuid: &[u8; 16]) -> bool {
         let change = self.kept.change();
         self.buf.update(handle, |bytes| {
-            let made = change.check(bytes, &self.id).is_ok() && change.apply(bytes).is_ok();
+            let made = change.check(bytes).is_ok() && change.apply(bytes).is_ok();
             // Records of inodes that were written before may count on it.
             node::seal(bytes, uuid);
             made

@@ -33,7 +33,8 @@ enum RecordPlace {
 pub(super) struct Record {
     buf: JournaledBuffer,
     offset: usize,
-    record: Option<InodeRecord>,
+    /// Is the record in the buffer? Then its node gets a checksum on apply.
+    written: bool,
 }
 
 pub(super) enum TableLock<'a> {
@@ -107,7 +108,7 @@ impl Trans<'_> {
         self.records.push(Record {
             buf,
             offset,
-            record: None,
+            written: false,
         })?;
         let index = self.records.len() - 1;
         Ok(Joined {
@@ -116,13 +117,19 @@ impl Trans<'_> {
         })
     }
 
-    /// Sets what will stand in the record of a joined inode. Cannot fail.
+    /// Writes the record of a joined inode. Cannot fail, and nothing may fail between it and
+    /// [`Trans::apply`].
     pub(crate) fn log_inode(&mut self, j: Joined, rec: InodeRecord) {
         debug_assert_eq!(j.ino.get(), rec.ino.get());
         match j.place {
             RecordPlace::Buffer { index } => {
                 if let Some(r) = self.records.get_mut(index) {
-                    r.record = Some(rec);
+                    let bytes = rec.as_bytes();
+                    let _records = self.sb.record_lock().write();
+                    r.written = r.buf.change(|block| {
+                        let target = block.get_mut(r.offset..r.offset.saturating_add(bytes.len()));
+                        target.map(|target| target.copy_from_slice(bytes)).is_some()
+                    });
                 }
             }
             RecordPlace::Shadow { index, offset } => {
@@ -138,31 +145,24 @@ impl Trans<'_> {
         }
     }
 
-    /// Puts the records of joined inodes into their nodes.
-    pub(super) fn write_records(&mut self, uuid: &[u8; 16]) {
+    /// Makes the checksums of the nodes whose records were written.
+    pub(super) fn seal_records(&mut self, uuid: &[u8; 16]) {
         if self.records.is_empty() {
             return;
         }
         let _records = self.sb.record_lock().write();
-        let block = |r: &Record| r.record.as_ref().map(|_| r.buf.buffer().block());
+        let block = |r: &Record| r.written.then(|| r.buf.buffer().block());
         for (i, r) in self.records.iter().enumerate() {
-            let Some(rec) = r.record.as_ref() else {
+            let Some(nr) = block(r) else {
                 continue;
             };
-            let bytes = rec.as_bytes();
             // Directory and file often lie in one leaf: the last of them makes its checksum, unless a
             // plan will.
-            let mut later = self.records.iter().skip(i + 1);
-            let last = !later.any(|other| block(other) == block(r))
-                && self.plan(BlockNr::new(r.buf.buffer().block())).is_none();
-            r.buf.update(&self.handle, |block| {
-                if let Some(target) = block.get_mut(r.offset..r.offset + bytes.len()) {
-                    target.copy_from_slice(bytes);
-                }
-                if last {
-                    node::seal(block, uuid);
-                }
-            });
+            let mut later = self.records.iter().skip(i.saturating_add(1));
+            if !later.any(|other| block(other) == Some(nr)) && self.plan(BlockNr::new(nr)).is_none()
+            {
+                r.buf.update(&self.handle, |block| node::seal(block, uuid));
+            }
         }
         self.records.clear();
     }

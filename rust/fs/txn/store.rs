@@ -16,6 +16,7 @@ use kernel::prelude::*;
 
 impl NodeRead for Trans<'_> {
     type Error = Error;
+    const CHECKS_NAME: bool = true;
 
     fn block_size(&self) -> usize {
         self.sb.block_size() as usize
@@ -27,13 +28,20 @@ impl NodeRead for Trans<'_> {
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         match self.find(id.block).and_then(|i| self.shadows.get(i)) {
-            Some(s) => Ok(f(&s.data)),
+            Some(s) => Ok(f(named(&s.data, id)?)),
             None => match self.plan(id.block) {
-                Some(plan) => Ok(f(plan.data()?)),
+                Some(plan) => Ok(f(named(plan.data()?, id)?)),
                 None => self.sb.reader().with_node(id, f),
             },
         }
     }
+}
+
+/// The private copy `node`, if it is the node called `id`.
+fn named(node: &[u8], id: NodeId) -> Result<&[u8]> {
+    let header = node::header(node).ok_or(EIO)?;
+    node::verify_name(header, &id).map_err(|what| corrupt::<Error>(id, what))?;
+    Ok(node)
 }
 
 /// A transaction without its plans: where the records of a node are until these are made.
@@ -41,6 +49,7 @@ pub(super) struct Unplanned<'t, 'a>(pub(super) &'t Trans<'a>);
 
 impl NodeRead for Unplanned<'_, '_> {
     type Error = Error;
+    const CHECKS_NAME: bool = true;
 
     fn block_size(&self) -> usize {
         self.0.block_size()
@@ -52,7 +61,7 @@ impl NodeRead for Unplanned<'_, '_> {
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         match self.0.find(id.block).and_then(|i| self.0.shadows.get(i)) {
-            Some(s) => Ok(f(&s.data)),
+            Some(s) => Ok(f(named(&s.data, id)?)),
             None => self.0.sb.reader().with_node(id, f),
         }
     }

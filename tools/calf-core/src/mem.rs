@@ -9,6 +9,7 @@ use crate::format::node;
 use crate::format::types::{BlockNr, Ino, Kind};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What a call on the store can fail with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct MemStore {
     pub blocks: BTreeMap<u64, Vec<u8>>,
     shadows: BTreeMap<u64, (NodeId, Vec<u8>)>,
     /// Changes of nodes that have no private copy.
-    kept: BTreeMap<u64, (NodeId, Kept)>,
+    kept: BTreeMap<u64, (NodeId, Rc<Kept>)>,
     freed: BTreeSet<u64>,
     touched: BTreeSet<u64>,
     allocated: u64,
@@ -237,10 +238,10 @@ impl NodeStore for MemStore {
             return made.map_err(|what| corrupt(id, what));
         }
         self.call()?;
-        let checked = change.check(self.published(&id)?, &id);
+        let checked = change.check(self.published(&id)?);
         checked.map_err(|what| corrupt::<MemError>(id, what))?;
-        let kept = Kept::new(change).ok_or(MemError::Tree(TreeError::TooBig))?;
-        self.kept.insert(block, (id, kept));
+        let kept = Kept::new(change).map_err(TreeError::from)?;
+        self.kept.insert(block, (id, Rc::new(kept)));
         self.touched.insert(block);
         Ok(())
     }
