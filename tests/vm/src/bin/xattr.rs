@@ -413,7 +413,7 @@ fn readers_see_one_value(env: &Env) -> Result {
     with_fs(env, &["-b", "1024"], "", |m| {
         let f = m.path("f");
         File::create(&f)?;
-        setxattr(&f, "user.v", &[1; 65536], ANY)?;
+        setxattr(&f, "user.v", &[0; 65536], ANY)?;
         let done = AtomicBool::new(false);
         std::thread::scope(|s| {
             let reader = s.spawn(|| -> Result<usize> {
@@ -436,7 +436,6 @@ fn readers_see_one_value(env: &Env) -> Result {
                 }
                 Ok(())
             };
-            setxattr(&f, "user.v", &[0; 65536], ANY)?;
             let written = write();
             done.store(true, Ordering::Relaxed);
             let seen = reader.join().map_err(|_| Fail::new("reader panics"))??;
