@@ -6,14 +6,13 @@
 # CASES=a,b      as for `make bench`
 # FS=calf,xfs    (calf,xfs)
 # TOP=N          functions shown of each (40)
-. "$(dirname "$0")/lib.sh"
-[ -n "${CASES:-}" ] || die "CASES=: which cases? As for make bench, see docs/performance.md"
 export CALF_ACCEL=icount RUNNER=qemu KERNEL_CONFIG=full ROUNDS=1 FS=${FS:-calf,xfs}
-out=$CALF_ROOT/build/profile
+. "$(dirname "$0")/vm.sh"
+[ -n "${CASES:-}" ] || die "CASES=: which cases? As for make bench, see docs/performance.md"
+out=$BUILD/profile
 rm -rf "$out"
 mkdir -p "$out"
-"$CALF_ROOT/scripts/kernel.sh" || exit 2
-KDIR=$("$CALF_ROOT/scripts/kernel.sh" --path)
+prepare_kernel
 # Nobody but the bench reads /proc/self/personality, and only this function answers.
 marker=$("llvm-nm$LLVM" "$KDIR/vmlinux" | awk '$3 == "proc_pid_personality" { print $1 }')
 [ -n "$marker" ] || die "no proc_pid_personality in $KDIR/vmlinux"
@@ -26,5 +25,5 @@ cc -O2 -Wall -Wextra -shared -fPIC -fvisibility=hidden -DCALF_PLUGIN_VERSION=$ve
 export CALF_PROGRAM=$CALF_ROOT/qemu/profiled CALF_PROFILE=$out/plugin.so,marker=$marker,out=$out/region
 export CALF_BENCH_OUT=$out CALF_BENCH_MARK=1
 "$CALF_ROOT/scripts/bench.sh" || exit 1
-"$CALF_ROOT/scripts/profile/report.py" --kernel "$KDIR" --modules "$CALF_ROOT/build/$(cat "$KDIR/include/config/kernel.release")-release" \
-	--log "$CALF_ROOT/build/vm/bench/guest.log" --regions "$out/region" --top "${TOP:-40}"
+"$CALF_ROOT/scripts/profile/report.py" --kernel "$KDIR" --modules "$(dirname "$(module_path release)")" \
+	--log "$BUILD/vm/bench/guest.log" --regions "$out/region" --top "${TOP:-40}"

@@ -30,17 +30,18 @@ GROUPS = [
 ]
 
 
-class Symbols:
-    """Functions of an object by offset."""
+def llvm(tool, *args, **more):
+    """What one of LLVM's tools says."""
+    return subprocess.run(["llvm-" + tool + os.environ["LLVM"], *args], check=True, stdout=subprocess.PIPE, text=True, **more).stdout
 
-    def __init__(self, path, section):
-        self.list = []
-        text = subprocess.run(["llvm-objdump" + os.environ["LLVM"], "-t", path], capture_output=True, text=True, check=True).stdout
-        for line in text.splitlines():
-            w = re.match(r"([0-9a-f]+) (.{7}) (\S+)\t[0-9a-f]+ (?:\.hidden )?(\S+)$", line)
-            if w and (section is None and w[3].startswith(".") or w[3] == section) and ("F" in w[2] or section is None):
-                self.list.append((int(w[1], 16), w[4]))
-        self.list.sort()
+
+class Symbols:
+    """What an object has in .text, by address; in a module, by offset."""
+
+    def __init__(self, path):
+        found = re.findall(r"^([0-9a-f]+) .{7} \.text\t[0-9a-f]+ (?:\.hidden )?([^.\s]\S*)$", llvm("objdump", "-t", path), re.M)
+        names = llvm("cxxfilt", input="\n".join(name for _, name in found)).splitlines()
+        self.list = sorted((int(at, 16), name[:100]) for (at, _), name in zip(found, names))
         self.at = [a for a, _ in self.list]
 
     def find(self, offset):
@@ -49,36 +50,19 @@ class Symbols:
         return self.list[i] if i >= 0 else (offset, "?")
 
 
-@functools.lru_cache(None)
-def readable(name):
-    """The path in a mangled name of Rust."""
-    if not name.startswith("_R"):
-        return name
-    parts, i = [], 2
-    while i < len(name):
-        m = re.match(r"(?:s[0-9a-zA-Z]*_)?(\d+)_?", name[i:])
-        word = name[i + m.end():i + m.end() + int(m[1])] if m else ""
-        if word and len(word) == int(m[1]) and re.match(r"[A-Za-z_]\w*$", word):
-            parts.append(word)
-            i += m.end() + len(word)
-        else:
-            i += 1
-    return "::".join(p for p in parts if p not in ("core", "kernel", "calf"))[:90] or name
-
-
 class Code:
     """Everything that may have run."""
 
     def __init__(self, kernel, modules):
         self.kernel, self.modules = kernel, modules
-        self.vmlinux = Symbols(os.path.join(kernel, "vmlinux"), None)
+        self.vmlinux = Symbols(os.path.join(kernel, "vmlinux"))
 
     @functools.lru_cache(None)
     def module(self, name):
         for pattern in (os.path.join(self.modules, name + ".ko"), "%s/fs/%s/%s.ko" % (self.kernel, name, name),
                         "%s/drivers/*/*/%s.ko" % (self.kernel, name), "%s/lib/**/%s.ko" % (self.kernel, name)):
             for path in glob.glob(pattern):
-                return Symbols(path, ".text")
+                return Symbols(path)
         return None
 
     def find(self, address, loaded):
@@ -89,9 +73,9 @@ class Code:
             symbols = base <= address < base + size and self.module(name)
             if symbols:
                 start, function = symbols.find(address - base)
-                return name, readable(function), start == address - base
+                return name, function, start == address - base
         start, function = self.vmlinux.find(address)
-        return "", readable(function), start == address
+        return "", function, start == address
 
 
 def turns(log):
