@@ -48,7 +48,8 @@ pub trait WritebackOps: Sized + 'static {
         end_pos: u64,
     ) -> Result<usize>;
 
-    /// The pass has ended, whether or not all went well; its last ioend is submitted.
+    /// The pass comes to no other range, whether or not all went well. Called before its last ioend is
+    /// submitted: the end of that finds nothing of the pass any more. No folio is locked.
     fn ended(inode: &Inode<Self::Fs>, pass: Self::Pass);
 
     /// Must the completion of this ioend run in the worker? Called when it is submitted.
@@ -306,6 +307,8 @@ impl<W: IoendWorker> IoendQueue<W> {
 struct Pass<T: WritebackOps> {
     wpc: bindings::iomap_writepage_ctx,
     own: T::Pass,
+    /// Does [`WritebackOps::range`] run, and use `own`?
+    in_range: bool,
 }
 
 struct Table<T: WritebackOps>(PhantomData<T>);
@@ -327,9 +330,15 @@ impl<T: WritebackOps> Table<T> {
         };
         // SAFETY: iomap passes a locked folio of the context's inode.
         let folio = unsafe { Folio::from_raw(folio) };
-        // SAFETY: By the safety requirements; the core only knows of the other field.
-        let own = unsafe { &mut (*wpc.cast::<Pass<T>>()).own };
-        match T::range(&mut ctx, own, folio, pos, len, end_pos) {
+        let pass = wpc.cast::<Pass<T>>();
+        // SAFETY: By the safety requirements; the core only knows of the first field.
+        unsafe { (*pass).in_range = true };
+        // SAFETY: As above; nobody else uses it while `in_range` is set.
+        let own = unsafe { &mut (*pass).own };
+        let result = T::range(&mut ctx, own, folio, pos, len, end_pos);
+        // SAFETY: As above.
+        unsafe { (*pass).in_range = false };
+        match result {
             // CAST: at most `len`.
             Ok(n) => n as isize,
             Err(e) => e.to_errno() as isize,
@@ -338,8 +347,14 @@ impl<T: WritebackOps> Table<T> {
 
     /// # Safety
     ///
-    /// Called by iomap as `iomap_writeback_ops::writeback_submit`.
+    /// Called by iomap as `iomap_writeback_ops::writeback_submit`, with the context of a [`Pass`].
     unsafe extern "C" fn submit(wpc: *mut bindings::iomap_writepage_ctx, error: c_int) -> c_int {
+        let pass = wpc.cast::<Pass<T>>();
+        // SAFETY: By the safety requirements.
+        if !unsafe { (*pass).in_range } {
+            // SAFETY: As above.
+            unsafe { Self::ended(pass) };
+        }
         // C-WB-SUBMIT: the ioend decides, not the mapping, which is the next one already.
         // SAFETY: Only called with a pending ioend.
         let ptr = unsafe { (*wpc).wb_ctx }.cast::<bindings::iomap_ioend>();
@@ -350,6 +365,18 @@ impl<T: WritebackOps> Table<T> {
         }
         // SAFETY: The context has a pending ioend.
         unsafe { bindings::iomap_ioend_writeback_submit(wpc, error) }
+    }
+
+    /// Tells the filesystem that a pass has ended, and leaves nothing to tell it twice.
+    ///
+    /// # Safety
+    ///
+    /// `pass` is valid, and no [`WritebackOps::range`] uses it.
+    unsafe fn ended(pass: *mut Pass<T>) {
+        // SAFETY: By the safety requirements.
+        let own = core::mem::take(unsafe { &mut (*pass).own });
+        // SAFETY: An inode of `T::Fs`, which its caller keeps during writeback.
+        T::ended(unsafe { Inode::from_raw((*pass).wpc.inode) }, own);
     }
 
     /// # Safety
@@ -392,11 +419,12 @@ pub(super) unsafe fn writepages<T: WritebackOps>(
             ..pin_init::zeroed()
         },
         own: T::Pass::default(),
+        in_range: false,
     };
     let raw: *mut Pass<T> = &mut pass;
     // SAFETY: A context of a pass, valid during the call, for an inode of `T::Fs`.
     let ret = unsafe { bindings::iomap_writepages(raw.cast()) };
-    // SAFETY: An inode of `T::Fs` by the safety requirements.
-    T::ended(unsafe { Inode::from_raw(inode) }, pass.own);
+    // SAFETY: The pass is ours again. Without a last ioend nobody was told.
+    unsafe { Table::<T>::ended(raw) };
     ret
 }
