@@ -5,8 +5,8 @@
 //! jbd2 has no undo (C5), so every operation has two halves. In the first, *prepare*, trees are
 //! edited in private copies ("shadows") or single records in thought ("plans"), write access to the
 //! real buffers is taken, blocks are claimed: all of it may fail, and then nothing has happened. The
-//! second, [`Trans::apply`], copies the shadows into the buffers, makes the planned changes there, and
-//! cannot fail.
+//! second cannot fail: [`Trans::log_inode`] writes records of inodes, [`Trans::apply`] copies the
+//! shadows into the buffers and makes the planned changes there.
 //!
 //! ```text
 //! space = MetaSpace::reserve(sb, n)?;            // may wait for a commit: no lock held
@@ -40,6 +40,7 @@ use crate::kapi::rwsem::WriteGuard;
 use crate::seam::FVec;
 use kernel::error::code::{EFSCORRUPTED, EIO};
 use kernel::error::Result;
+use kernel::prelude::*;
 
 mod plan;
 mod record;
@@ -372,8 +373,13 @@ impl<'a> Trans<'a> {
         ok
     }
 
-    /// Drops what has been prepared since the last apply, keeps the handle.
+    /// Drops what has been prepared since the last apply, keeps the handle. Not after
+    /// [`Trans::log_inode`], which nothing takes back (C5).
     pub(crate) fn cancel(&mut self) {
+        if self.is_logged() {
+            pr_err!("step dropped after an inode was logged\n");
+            self.sb.journal().abort(EIO);
+        }
         self.shadows.clear();
         self.plans.clear();
         self.records.clear();

@@ -6,7 +6,7 @@ use super::store::Unplanned;
 use super::Trans;
 use crate::algo::btree::Tree;
 use crate::format::inode::InodeRecord;
-use crate::format::node;
+use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::fs::inode::Inode;
 use crate::fs::sb::Place;
@@ -89,11 +89,25 @@ impl Trans<'_> {
         let ino = Ino::new(inode.ino());
         self.joined = true;
         let tree = self.inode_tree();
-        let (block, offset, len) = {
+        // The leaf is kept from when it was verified: one that is read again would be verified again,
+        // between a record and its checksum maybe.
+        let (block, offset, len, leaf) = {
             let _records = self.sb.record_lock().read();
-            tree.locate(&Unplanned(self), ino.get())?
-        }
-        .ok_or_else(|| self.sb.corrupted(Place::Ino(ino), "no inode record"))?;
+            let located = tree.locate(&Unplanned(self), ino.get())?;
+            let gone = || self.sb.corrupted(Place::Ino(ino), "no inode record");
+            let (block, offset, len) = located.ok_or_else(gone)?;
+            let leaf = NodeId {
+                block,
+                owner: Ino::GLOBAL,
+                kind: Kind::Inodes,
+                level: 0,
+            };
+            let leaf = match self.find(block) {
+                Some(_) => None,
+                None => Some(self.sb.reader().node(leaf)?),
+            };
+            (block, offset, len, leaf)
+        };
         if len != core::mem::size_of::<InodeRecord>() {
             return Err(self
                 .sb
@@ -104,7 +118,7 @@ impl Trans<'_> {
             let place = RecordPlace::Shadow { index, offset };
             return Ok(Joined { ino, place });
         }
-        let buf = self.handle.write_access(self.sb.dev().read(block)?)?;
+        let buf = self.handle.write_access(leaf.ok_or(EIO)?)?;
         self.records.push(Record {
             buf,
             offset,
@@ -143,6 +157,11 @@ impl Trans<'_> {
                 }
             }
         }
+    }
+
+    /// Has the record of an inode been written, and no checksum?
+    pub(super) fn is_logged(&self) -> bool {
+        self.records.iter().any(|r| r.written)
     }
 
     /// Makes the checksums of the nodes whose records were written.
