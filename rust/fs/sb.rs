@@ -67,7 +67,8 @@ impl Dev {
         self.bdev.read(block.get())
     }
 
-    /// Begins to read a few of these blocks, unless the first is in memory. What it reads is not verified (C11).
+    /// Begins to read a few of these blocks, unless the first two are in memory. What it reads is not
+    /// verified (C11).
     pub(super) fn read_ahead(&self, blocks: impl Iterator<Item = BlockNr>) {
         let inside = blocks.take_while(|b| self.check(*b).is_ok());
         self.bdev.read_ahead(inside.map(|b| b.get()));

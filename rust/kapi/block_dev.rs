@@ -76,12 +76,14 @@ impl BlockDev {
         unsafe { BufferHead::find_verified(self.ptr, block, self.size) }
     }
 
-    /// Begins to read the first 16 of `blocks`, unless the first is in memory.
+    /// Begins to read what is not in memory of the first 16 of `blocks`, unless the first two are: the
+    /// first alone may have been read for its neighbour's sake.
     pub fn read_ahead(&self, blocks: impl Iterator<Item = u64>) {
         let mut some = [0; 16];
-        let mut n = 0;
+        let (mut n, mut there) = (0, 0);
         for (place, block) in some.iter_mut().zip(blocks) {
-            if n == 0 && self.find(block).is_some() {
+            there += u32::from(n < 2 && self.find(block).is_some());
+            if there == 2 {
                 return;
             }
             *place = block;
