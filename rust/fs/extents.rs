@@ -86,7 +86,11 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64) -> Result<Option<u64>> {
     // Most callers find nothing; that must not cost a handle.
     {
         let ext = inode.data().ext.read();
-        match extent::next_extent(&ext.tree(inode), &sb.reader(), start)? {
+        let reader = match end {
+            u64::MAX => sb.reader_ahead(),
+            _ => sb.reader(),
+        };
+        match extent::next_extent(&ext.tree(inode), &reader, start)? {
             Some(e) if e.fblk < end => {}
             _ => return Ok(None),
         }

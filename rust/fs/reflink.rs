@@ -283,7 +283,7 @@ impl Remap<'_> {
         let sb = self.sb;
         let from = self.src + at;
         let to = self.dst + at;
-        let source = match map::old_at(sb, self.from, ext.of(self.from), from)? {
+        let source = match map::old_by(sb.reader_ahead(), self.from, ext.of(self.from), from)? {
             Old::Written(e) => map::clip(e, from, from.saturating_add(self.blocks - at)),
             // Where there is nothing on either side, nothing changes.
             source => {
