@@ -79,6 +79,10 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
         let copy = head(storage, 8u64 << (2 * log));
         let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));
         if let Some(found) = copy.filter(|(_, sb)| sb.geo.block_shift() == log) {
+            // What we do not know we must not write, as with the superblock in its place.
+            if found.1.unknown_ro_compat != 0 {
+                return Err(Error::Super(SbError::RoCompat(found.1.unknown_ro_compat)));
+            }
             return use_other(found, "the copy in group 1");
         }
     }
