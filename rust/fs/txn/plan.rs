@@ -93,7 +93,6 @@ impl Trans<'_> {
 
     /// Keeps a change of a node that has neither a plan nor a shadow.
     pub(super) fn keep(&mut self, id: NodeId, change: Change<'_>) -> Result {
-        self.plans.reserve(1)?;
         let bh = self.sb.reader().node(id)?;
         let buf = self.handle.write_access(bh)?;
         self.plans.push(Plan::new(id, buf, change)?)?;

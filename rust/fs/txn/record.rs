@@ -10,6 +10,7 @@ use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::fs::inode::Inode;
 use crate::fs::sb::Place;
+use crate::kapi::buffer_head::BufferHead;
 use crate::kapi::jbd2::JournaledBuffer;
 use crate::kapi::rwsem::{ReadGuard, WriteGuard};
 use kernel::error::code::EIO;
@@ -28,6 +29,12 @@ enum RecordPlace {
     Buffer { index: usize },
     /// In a shadow: the record was inserted, or its leaf was changed, in this step.
     Shadow { index: usize, offset: usize },
+}
+
+/// Where the leaf of a record is.
+enum Found {
+    Shadow(usize),
+    Buffer(BufferHead),
 }
 
 pub(super) struct Record {
@@ -91,7 +98,7 @@ impl Trans<'_> {
         let tree = self.inode_tree();
         // The leaf is kept from when it was verified: one that is read again would be verified again,
         // between a record and its checksum maybe.
-        let (block, offset, len, leaf) = {
+        let (offset, len, found) = {
             let _records = self.sb.record_lock().read();
             let located = tree.locate(&Unplanned(self), ino.get())?;
             let gone = || self.sb.corrupted(Place::Ino(ino), "no inode record");
@@ -102,11 +109,11 @@ impl Trans<'_> {
                 kind: Kind::Inodes,
                 level: 0,
             };
-            let leaf = match self.find(block) {
-                Some(_) => None,
-                None => Some(self.sb.reader().node(leaf)?),
+            let found = match self.find(block) {
+                Some(index) => Found::Shadow(index),
+                None => Found::Buffer(self.sb.reader().node(leaf)?),
             };
-            (block, offset, len, leaf)
+            (offset, len, found)
         };
         if len != core::mem::size_of::<InodeRecord>() {
             return Err(self
@@ -114,21 +121,20 @@ impl Trans<'_> {
                 .corrupted(Place::Ino(ino), "inode record of wrong size"));
         }
         inode.data().stamp_sync(self.tid());
-        if let Some(index) = self.find(block) {
-            let place = RecordPlace::Shadow { index, offset };
-            return Ok(Joined { ino, place });
-        }
-        let buf = self.handle.write_access(leaf.ok_or(EIO)?)?;
-        self.records.push(Record {
-            buf,
-            offset,
-            written: false,
-        })?;
-        let index = self.records.len() - 1;
-        Ok(Joined {
-            ino,
-            place: RecordPlace::Buffer { index },
-        })
+        let place = match found {
+            Found::Shadow(index) => RecordPlace::Shadow { index, offset },
+            Found::Buffer(leaf) => {
+                let buf = self.handle.write_access(leaf)?;
+                self.records.push(Record {
+                    buf,
+                    offset,
+                    written: false,
+                })?;
+                let index = self.records.len() - 1;
+                RecordPlace::Buffer { index }
+            }
+        };
+        Ok(Joined { ino, place })
     }
 
     /// Writes the record of a joined inode. Cannot fail, and nothing may fail between it and

@@ -27,12 +27,9 @@ impl NodeRead for Trans<'_> {
     }
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        match self.find(id.block).and_then(|i| self.shadows.get(i)) {
-            Some(s) => Ok(f(named(&s.data, id)?)),
-            None => match self.plan(id.block) {
-                Some(plan) => Ok(f(named(plan.data()?, id)?)),
-                None => self.sb.reader().with_node(id, f),
-            },
+        match self.plan(id.block) {
+            Some(plan) => Ok(f(named(plan.data()?, id)?)),
+            None => Unplanned(self).with_node(id, f),
         }
     }
 }
