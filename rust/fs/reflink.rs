@@ -185,7 +185,7 @@ impl Remap<'_> {
             self.grow(next).map_err(|e| (at, e))?;
             return Ok(next);
         }
-        let space = MetaSpace::reserve(self.sb, BATCH_SPACE).map_err(|e| (at, e))?;
+        let space = self.space(at).map_err(|e| (at, e))?;
         let mut trans = Trans::start(self.sb, BATCH, space).map_err(|e| (at, e))?;
         let mut done = at;
         let mut most = MOST;
@@ -206,6 +206,24 @@ impl Remap<'_> {
         }
         trans.stop().map_err(|e| (at, e))?;
         Ok(done)
+    }
+
+    /// Room for the nodes of a batch from `at` on. If the batch frees blocks of the destination, they
+    /// may come from the pool (B2c): on a full disk a clone can make room like a punch.
+    fn space(&self, at: u64) -> Result<MetaSpace<'_>> {
+        let (start, end) = (self.dst + at, self.dst + self.blocks);
+        let reach = end.min(start.saturating_add(MOST as u64));
+        let frees = {
+            let ext = self.to.data().ext.read();
+            match extent::next_extent(&ext.tree(self.to), &self.sb.reader(), start)? {
+                Some(e) if e.fblk < reach => map::unshared(self.sb, &ext, e)?.is_some(),
+                _ => false,
+            }
+        };
+        match frees {
+            true => MetaSpace::pool(self.sb, BATCH_SPACE),
+            false => MetaSpace::reserve(self.sb, BATCH_SPACE),
+        }
     }
 
     /// Blocks from `at` on that are not written in the source; they become holes (B5). None if they are

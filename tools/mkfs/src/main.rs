@@ -2,7 +2,10 @@
 
 //! mkfs.calf: makes a calf filesystem on a block device or in a file.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod discard;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,9 +44,9 @@ struct Args {
     /// Only say what would be done
     #[arg(short = 'N', short_alias = 'n')]
     dry_run: bool,
-    /// Discard nothing, which is the default; for scripts written for mkfs.xfs
+    /// Do not discard the blocks of a block device first
     #[arg(short = 'K')]
-    _keep: bool,
+    keep: bool,
     /// Say nothing unless something goes wrong
     #[arg(short = 'q')]
     quiet: bool,
@@ -170,6 +173,9 @@ fn run(args: &Args) -> Result<(), String> {
         time: now(),
     };
     options.hash_seed.copy_from_slice(seed);
+    if !args.keep {
+        discard::discard(&device);
+    }
     make(&device, &options).map_err(|e| format!("cannot write {name}: {e}"))
 }
 

@@ -277,6 +277,43 @@ fn unlink_and_punch_shared_on_a_full_disk(env: &Env) -> Result {
     })
 }
 
+/// A clone over blocks that it frees is a freeing operation.
+fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
+    const LEN: u64 = 16 << 20;
+    for bs in [4096, 1024] {
+        small_fs(env, &bs.to_string(), |m| {
+            let free = start(m)?;
+            let f = open(&m.path("f"))?;
+            write_pattern(&f, 1, 0, LEN)?;
+            f.sync_all()?;
+            for at in (0..LEN).step_by(2 * bs as usize) {
+                punch(&f, at, bs)?;
+            }
+            let g = open(&m.path("g"))?;
+            write_pattern(&g, 2, 0, LEN)?;
+            m.sync()?;
+            fill(m, "full", 3)?;
+            m.sync()?;
+            fill(m, "full2", 3)?;
+            m.sync()?;
+            // The rest goes to inodes.
+            let files = (0..).map(|n| open(&m.path(&format!("n{n}"))));
+            let last = files.take_while(|f| f.is_ok()).count();
+            ktap::note(&format!(
+                "{last} files more; {} blocks available",
+                m.space()?.avail
+            ));
+            clone_file(&f, &g).ctx("a clone that frees blocks")?;
+            check_pattern(&f, 2, 0, LEN)?;
+            drop((f, g));
+            m.cycle()?;
+            check_pattern(&open(&m.path("f"))?, 2, 0, LEN)?;
+            all_is_back(m, free)
+        })?;
+    }
+    Ok(())
+}
+
 fn direct(env: &Env) -> Result {
     small_fs(env, "4096", |m| {
         let free = start(m)?;
@@ -360,6 +397,7 @@ fn main() -> ExitCode {
             unwritten_blocks_on_a_full_disk,
             unwritten_pages_on_a_full_disk,
             unlink_and_punch_shared_on_a_full_disk,
+            clone_over_fragments_on_a_full_disk,
             direct,
             overwrite_shared_on_a_full_disk,
         ],

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who uses which blocks: FIEMAP, SEEK, GETFSMAP, FITRIM, `-o discard`, swap files.
-//!
-//! What was discarded is seen on a loop device over a sparse file in memory: the file loses blocks.
+//! Who uses which blocks: FIEMAP, SEEK, GETFSMAP, swap files.
 
 use calf_vmlib::file::{
-    check_pattern, clone_range, extents, fallocate, open, punch, seek_data, seek_hole,
-    write_pattern,
+    clone_range, extents, fallocate, open, punch, seek_data, seek_hole, write_pattern,
 };
-use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
-use calf_vmlib::rng::Rng;
+use calf_vmlib::fs::{with_fs, Mounted};
 use calf_vmlib::sys::{
-    self, fibmap, fiemap, fiemap_count, fiemap_with, fitrim, getfsmap, swapoff, swapon,
-    FiemapExtent, Fsmap, Loop, FIEMAP_DELALLOC, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN,
-    FSMAP_FREE, FSMAP_LAST, FSMAP_METADATA, FSMAP_SPECIAL, FSMAP_UNKNOWN,
+    fibmap, fiemap, fiemap_count, fiemap_with, getfsmap, swapoff, swapon, FiemapExtent, Fsmap,
+    FIEMAP_DELALLOC, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FSMAP_FREE, FSMAP_LAST,
+    FSMAP_METADATA, FSMAP_SPECIAL, FSMAP_UNKNOWN,
 };
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
@@ -23,8 +19,8 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 const MIB: u64 = 1 << 20;
@@ -326,183 +322,6 @@ fn fsmap(env: &Env) -> Result {
     })
 }
 
-/// A filesystem on a loop device over a sparse file in memory.
-struct Sparse {
-    file: PathBuf,
-    dev: Loop,
-}
-
-impl Sparse {
-    fn new(env: &Env, bytes: u64, mkfs: &[&str]) -> Result<Sparse> {
-        let file = std::env::temp_dir().join("sparse.img");
-        let f = File::create(&file)?;
-        f.set_len(bytes)?;
-        let dev = Loop::new(&file, bytes).ctx("loop device")?;
-        cfs::mkfs(env, &dev.path, mkfs)?;
-        Ok(Sparse { file, dev })
-    }
-
-    /// Bytes of memory that the device uses, after what is dirty in its page cache was written.
-    fn used(&self) -> Result<u64> {
-        File::open(&self.dev.path)?.sync_all()?;
-        Ok(fs::metadata(&self.file)?.blocks() * 512)
-    }
-
-    fn mount(&self, env: &Env, opts: &str) -> Result<Mounted> {
-        Mounted::new(&self.dev.path, &env.mnt, opts)
-    }
-}
-
-impl Drop for Sparse {
-    fn drop(&mut self) {
-        // A file that stays only takes memory.
-        let _ = fs::remove_file(&self.file);
-    }
-}
-
-const SIZE: u64 = 64 * MIB;
-
-fn trim(env: &Env) -> Result {
-    for bs in ["4096", "1024"] {
-        let s = Sparse::new(env, SIZE, &["-b", bs])?;
-        let mut m = s.mount(env, "")?;
-        let dir = File::open(&m.mnt)?;
-        fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
-        m.sync()?;
-        let start = s.used()?;
-        let keep = open(&m.path("keep"))?;
-        write_pattern(&keep, 1, 0, 4 * MIB)?;
-        let gone = open(&m.path("gone"))?;
-        write_pattern(&gone, 2, 0, 8 * MIB)?;
-        m.sync()?;
-        let full = s.used()?;
-        ensure!(
-            full >= start + 12 * MIB,
-            "{full} bytes used by {start} + 12 MiB"
-        );
-        drop(gone);
-        fs::remove_file(m.path("gone"))?;
-        m.sync()?;
-        let full = s.used()?;
-        // A range that has nothing free, a minimum that nothing reaches.
-        ensure_eq!(fitrim(&dir, 0, SIZE, 1 << 30), Err(Errno::INVAL), "minlen");
-        let len = fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
-        ensure!(len > SIZE - MIB && len <= SIZE, "FITRIM covers {len} bytes");
-        let after = s.used()?;
-        ensure!(
-            after + 7 * MIB <= full,
-            "{full} bytes before, {after} after FITRIM"
-        );
-        ensure!(
-            after >= start + 4 * MIB,
-            "FITRIM took data: {after} bytes left"
-        );
-        drop_caches()?;
-        check_pattern(&keep, 1, 0, 4 * MIB)?;
-        // Dirty data and open transactions while it runs.
-        write_pattern(&keep, 3, MIB, MIB)?;
-        fitrim(&dir, 0, u64::MAX, 0).ctx("FITRIM")?;
-        drop_caches()?;
-        check_pattern(&keep, 1, 0, MIB)?;
-        check_pattern(&keep, 3, MIB, MIB)?;
-        check_pattern(&keep, 1, 2 * MIB, 2 * MIB)?;
-        ensure_errno!(fitrim(&dir, SIZE, MIB, 0), Errno::INVAL, "behind the end");
-        ensure_errno!(fitrim(&dir, 0, 100, 0), Errno::INVAL, "less than a block");
-        drop((keep, dir));
-        m.umount()?;
-        cfs::fsck(env, &s.dev.path)?;
-    }
-    Ok(())
-}
-
-/// Files with patterns come and go, FITRIM in between, the rest stays what it is.
-fn churn(m: &mut Mounted, seed: u64, trim: bool) -> Result {
-    let mut rng = Rng::new(seed);
-    let mut files: Vec<(u64, u64)> = Vec::new();
-    let path = |m: &Mounted, id: u64| m.path(&format!("f{id}"));
-    for id in 0..100u64 {
-        let len = rng.range(1, 600 * KIB);
-        write_pattern(&open(&path(m, id))?, id, 0, len)?;
-        files.push((id, len));
-        while files.iter().map(|f| f.1).sum::<u64>() > 20 * MIB || rng.below(3) == 0 {
-            let i = rng.below(files.len() as u64) as usize;
-            let Some(&(id, _)) = files.get(i) else { break };
-            fs::remove_file(path(m, id))?;
-            files.swap_remove(i);
-        }
-        match rng.below(12) {
-            0 if trim => {
-                let start = rng.below(SIZE - MIB);
-                let dir = File::open(&m.mnt)?;
-                fitrim(&dir, start, rng.range(MIB, SIZE), 0).ctx("FITRIM")?;
-            }
-            1 => m.sync()?,
-            2 => drop_caches()?,
-            _ => {}
-        }
-    }
-    for cold in [false, true] {
-        if cold {
-            m.cycle()?;
-        }
-        for &(id, len) in &files {
-            check_pattern(&File::open(path(m, id))?, id, 0, len).ctx(format!("file {id}"))?;
-        }
-    }
-    Ok(())
-}
-
-fn trim_random(env: &Env) -> Result {
-    for (seed, bs) in [(1, "4096"), (2, "1024")] {
-        let s = Sparse::new(env, SIZE, &["-b", bs])?;
-        let mut m = s.mount(env, "")?;
-        churn(&mut m, seed, true)?;
-        m.umount()?;
-        cfs::fsck(env, &s.dev.path)?;
-    }
-    Ok(())
-}
-
-fn discard(env: &Env) -> Result {
-    let s = Sparse::new(env, SIZE, &[])?;
-    let mut m = s.mount(env, "discard")?;
-    let f = open(&m.path("f"))?;
-    write_pattern(&f, 1, 0, 20 * MIB)?;
-    m.sync()?;
-    let full = s.used()?;
-    punch(&f, 0, 16 * MIB)?;
-    m.sync()?;
-    // The worker has come to its end when nothing is pending; freezing waits for that.
-    let dir = File::open(&m.mnt)?;
-    sys::freeze(&dir).ctx("freeze")?;
-    let after = s.used();
-    sys::thaw(&dir).ctx("thaw")?;
-    let after = after?;
-    ensure!(
-        after + 15 * MIB <= full,
-        "{full} bytes before, {after} after"
-    );
-    check_pattern(&f, 1, 16 * MIB, 4 * MIB)?;
-    // A full filesystem waits for blocks that are being discarded (B4).
-    let g = open(&m.path("g"))?;
-    for round in 0..3 {
-        let avail = m.space()?.avail * m.space()?.bsize;
-        let len = avail / 10 * 9;
-        write_pattern(&g, 2, 0, len).ctx(format!("round {round}"))?;
-        g.sync_all()?;
-        g.set_len(0)?;
-    }
-    drop((f, g, dir));
-    // Umount waits for the rest.
-    m.umount()?;
-    cfs::fsck(env, &s.dev.path)?;
-    let s = Sparse::new(env, SIZE, &["-b", "1024"])?;
-    let mut m = s.mount(env, "discard")?;
-    churn(&mut m, 3, false)?;
-    m.umount()?;
-    cfs::fsck(env, &s.dev.path)
-}
-
 fn c_path(path: &Path) -> Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Fail::new("a NUL in a path"))
 }
@@ -600,17 +419,7 @@ fn main() -> ExitCode {
     observe::mount_debugfs();
     ktap::run(
         &env,
-        cases![
-            fiemap_kinds,
-            fiemap_many,
-            fibmap_kinds,
-            seek,
-            fsmap,
-            trim,
-            trim_random,
-            discard,
-            swap
-        ],
+        cases![fiemap_kinds, fiemap_many, fibmap_kinds, seek, fsmap, swap],
         |_| {},
     )
 }
