@@ -13,7 +13,7 @@ mod disk;
 mod turn;
 
 use calf_vmlib::nullb::NullDisk;
-use calf_vmlib::{ensure, ensure_eq, ktap, Env, Result};
+use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Result};
 use cases::Case;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -62,7 +62,11 @@ fn all(env: &Env) -> Result {
     let rounds: u64 = word("CALF_BENCH_ROUNDS").parse().unwrap_or(1);
     let null = match word("CALF_BENCH_DEVICE").as_str() {
         // What completes at once leaves no idle time.
-        "null" => Some(NullDisk::new("bench", 1024, &[("irqmode", "0")])?),
+        "null" => {
+            let disk = NullDisk::new("bench", 1024, &[("irqmode", "0")])?;
+            disk::fill(&disk.path).ctx("fill the null_blk")?;
+            Some(disk)
+        }
         _ => None,
     };
     let env = null.as_ref().map_or_else(|| env.clone(), |n| n.env(env));
