@@ -121,6 +121,14 @@ impl<V: Copy + Eq> RangeMap<V> {
         self.floor(key).filter(|(_, end, _)| key < *end)
     }
 
+    /// The range that contains `key`, and where the first range that starts after it does.
+    pub fn around(&self, key: u64) -> (Option<(u64, u64, V)>, Option<u64>) {
+        let (before, after) = self.neighbours(key);
+        let at = self.node(before).filter(|node| key < node.end);
+        let next = self.node(after).map(|node| node.start);
+        (at.map(|node| (node.start, node.end, node.value)), next)
+    }
+
     /// The ranges that end after `key`, ascending.
     pub fn iter_from(&self, key: u64) -> Iter<'_, V> {
         Iter {
@@ -210,18 +218,29 @@ impl<V: Copy + Eq> RangeMap<V> {
             && self.insert(start, end, value)
     }
 
-    /// Moves the end of the range that starts at `start` up to `end`. `false`, and nothing done, if there
-    /// is none, or if what it would take is not vacant.
-    pub fn extend(&mut self, start: u64, end: u64) -> bool {
-        let (_, at) = self.find(start);
-        let Some(old) = self.node(at).map(|node| node.end) else {
+    /// [`RangeMap::insert`], and what it touches that has the same value becomes one range with it.
+    pub fn add(&mut self, start: u64, end: u64, value: V) -> bool {
+        let (before, after) = self.neighbours(start);
+        let (left, right) = (self.node(before).copied(), self.node(after).copied());
+        let vacant = start < end
+            && left.is_none_or(|node| node.end <= start)
+            && right.is_none_or(|node| end <= node.start);
+        if !vacant {
             return false;
-        };
-        let vacant = old <= end && self.ceil(old).is_none_or(|(next, _, _)| next >= end);
-        if let Some(node) = self.node_mut(at).filter(|_| vacant) {
-            node.end = end;
         }
-        vacant
+        let right = right.filter(|node| node.start == end && node.value == value);
+        let to = right.map_or(end, |node| node.end);
+        if right.is_some() {
+            self.unlink(end);
+        }
+        if left.is_some_and(|node| node.end == start && node.value == value) {
+            if let Some(node) = self.node_mut(before) {
+                node.end = to;
+            }
+            return true;
+        }
+        // If there is no memory, nothing was taken out: that would have left a spare node.
+        self.insert(start, to, value)
     }
 
     /// Makes two ranges of equal value that touch at `key` one.
@@ -294,6 +313,19 @@ impl<V: Copy + Eq> RangeMap<V> {
         if let Some(node) = self.node_mut(at) {
             f(node);
         }
+    }
+
+    /// The last node that starts at or before `key`, and the first that starts after it.
+    fn neighbours(&self, key: u64) -> (u32, u32) {
+        let (mut at, mut before, mut after) = (self.root, NIL, NIL);
+        while let Some(node) = self.node(at) {
+            if node.start <= key {
+                (before, at) = (at, node.right);
+            } else {
+                (after, at) = (at, node.left);
+            }
+        }
+        (before, after)
     }
 
     /// The node that starts at `start` and what refers to it.
@@ -411,18 +443,17 @@ mod tests {
                     slots.fill(Some(value));
                 }
                 3 => {
-                    // The range that `start` is in or behind, if any, up to `end`.
-                    let at = map.floor(start);
-                    let from = at.map_or(start, |(_, old, _)| old);
-                    let want = at.filter(|_| from <= end).filter(|_| {
-                        model[from as usize..end as usize]
-                            .iter()
-                            .all(Option::is_none)
-                    });
-                    let first = at.map_or(start, |(first, _, _)| first);
-                    assert_eq!(map.extend(first, end), want.is_some());
-                    if let Some((_, old, value)) = want {
-                        model[old as usize..end as usize].fill(Some(value));
+                    let vacant = start < end && slots.iter().all(Option::is_none);
+                    let touch = |at: Option<u64>| {
+                        let found = map.get(at?)?;
+                        (found.2 == value).then_some((found.0, found.1))
+                    };
+                    let left = touch(start.checked_sub(1)).map_or(start, |r| r.0);
+                    let right = touch(Some(end)).map_or(end, |r| r.1);
+                    assert_eq!(map.add(start, end, value), vacant);
+                    if vacant {
+                        slots.fill(Some(value));
+                        assert_eq!(map.get(start), Some((left, right, value)));
                     }
                 }
                 _ => map.join_at(start),
@@ -446,7 +477,10 @@ mod tests {
             assert!(model[at as usize..].iter().all(Option::is_none));
             assert_eq!((map.len(), map.is_empty()), (ranges, ranges == 0));
             for (i, value) in model.iter().enumerate() {
-                assert_eq!(map.get(i as u64).map(|r| r.2), *value);
+                let found = map.get(i as u64);
+                assert_eq!(found.map(|r| r.2), *value);
+                let next = map.ceil(i as u64 + 1).map(|r| r.0);
+                assert_eq!(map.around(i as u64), (found, next));
             }
         }
     }

@@ -45,8 +45,8 @@ fn begin_locked(
     let old = map::old_at(sb, inode, ext, at)?;
     // Up to where the staged range ends, or the next begins, of whatever kind: a search for the next one
     // with data would look at every preallocated block that is dirty, in every begin.
-    let staged = ext.staging.find(at);
-    let limit = staged.map_or_else(|| ext.staging.next_start(at), |e| e.end);
+    let (staged, next) = ext.staging.around(at);
+    let limit = staged.map_or(next, |e| e.end);
     let entry = staged.filter(Entry::is_data);
     // No block past the one that holds EOF needs zeroing, ever: there is no written data, and
     // folios there are not written back (C-ZERO-POSTEOF).

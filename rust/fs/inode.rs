@@ -54,6 +54,17 @@ pub(crate) struct CalfInode {
     pub(crate) completion: Completion,
 }
 
+/// Something staged, for which the reserved tree blocks suffice, and for less of it on the same tree.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MetaLimit {
+    /// [`InodeExt::edits`] of the tree.
+    pub edits: u64,
+    /// Ranges.
+    pub ranges: usize,
+    /// Reserved blocks.
+    pub reserved: u64,
+}
+
 /// What the extent lock guards.
 pub(crate) struct InodeExt {
     /// Root of the data tree: extents, directory or symbolic link. Changes with [`InodeExt::set_tree`].
@@ -76,6 +87,8 @@ pub(crate) struct InodeExt {
     pub(crate) staging: Staging,
     /// Blocks reserved for the tree nodes that mapping the staged data may take (B2b).
     pub(crate) meta_resv: u64,
+    /// What they are known to suffice for.
+    pub(crate) meta_limit: MetaLimit,
     /// What direct writes in flight have pinned (C2).
     pub(crate) dio_pins: FVec<DioPin>,
     /// I/O to claims has failed while somebody else had them pinned, to whom it was left to give them
@@ -99,6 +112,7 @@ impl InodeExt {
             attr: [0; 48],
             staging: Staging::new(),
             meta_resv: 0,
+            meta_limit: MetaLimit::default(),
             dio_pins: FVec::new(),
             failed_claims: false,
             dio_converts: FVec::new(),

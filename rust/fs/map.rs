@@ -216,7 +216,7 @@ pub(crate) fn place_by(
     end: u64,
 ) -> Result<Place> {
     let old = old_by(reader, inode, ext, at)?;
-    let entry = ext.staging.find(at);
+    let (entry, next) = ext.staging.around(at);
     if let Some(entry) = entry.filter(Entry::is_data) {
         let end = end.min(old.end());
         let entry = entry.clip(at, end).ok_or(EINVAL)?;
@@ -227,7 +227,7 @@ pub(crate) fn place_by(
     }
     // Up to the next staged range of whatever kind: a search for the next one with data would look
     // at every preallocated block that is dirty.
-    let next = entry.map_or_else(|| ext.staging.next_start(at), |convert| convert.end);
+    let next = entry.map_or(next, |convert| convert.end);
     let end = end.min(old.end()).min(next);
     let always_cow = reader.sb().opts().always_cow;
     match old {

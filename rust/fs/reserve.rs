@@ -6,7 +6,7 @@
 //! ([`Staging::need`](crate::algo::staging::Staging::need), B2b), so that completion cannot fail
 //! for lack of space. All of it is memory: nothing here starts a handle.
 
-use super::inode::{Inode, InodeExt};
+use super::inode::{Inode, InodeExt, MetaLimit};
 use super::map::{self, Place};
 use super::sb::Sb;
 use crate::algo::extent;
@@ -64,24 +64,75 @@ fn shape(sb: &Sb, ext: &InodeExt) -> TreeShape {
     }
 }
 
-/// Gives back metadata that the staged data of the inode no longer needs.
+/// Tree blocks that the staged data of the inode needs, counting `more` blocks as reserved that are not
+/// yet; and what else that would suffice for.
+fn need(sb: &Sb, ext: &InodeExt, more: u64) -> (u64, MetaLimit) {
+    let limit = MetaLimit {
+        edits: ext.edits,
+        ranges: ext.staging.len(),
+        reserved: ext.staging.reserved_blocks().saturating_add(more),
+    };
+    (ext.staging.need(&shape(sb, ext), more), limit)
+}
+
+/// Are the tree blocks that the inode has known to suffice for what is staged?
+fn suffices(ext: &InodeExt) -> bool {
+    let MetaLimit {
+        edits,
+        ranges,
+        reserved,
+    } = ext.meta_limit;
+    edits == ext.edits
+        && ext.staging.len() <= ranges
+        && ext.staging.reserved_blocks() <= reserved
+}
+
+/// Gives back metadata that the staged data of the inode no longer needs. Whoever has taken some calls
+/// this before the extent lock is released.
 pub(crate) fn settle(sb: &Sb, ext: &mut InodeExt) {
-    let need = ext.staging.need(&shape(sb, ext));
+    let (need, limit) = need(sb, ext, 0);
     let extra = ext.meta_resv.saturating_sub(need);
     if extra > 0 {
         ext.meta_resv -= extra;
         sb.space().release(extra);
     }
+    ext.meta_limit = match ext.meta_resv >= need {
+        true => limit,
+        false => MetaLimit::default(),
+    };
 }
 
 /// The opposite of [`settle`], as far as there is space: claims that became reservations again may
 /// need more.
 fn top_up(sb: &Sb, ext: &mut InodeExt) {
-    let need = ext.staging.need(&shape(sb, ext));
+    let (need, limit) = need(sb, ext, 0);
     let more = need.saturating_sub(ext.meta_resv);
-    if more > 0 && sb.space().reserve(more).is_ok() {
+    if more == 0 || sb.space().reserve(more).is_ok() {
         ext.meta_resv += more;
+        ext.meta_limit = limit;
     }
+}
+
+/// A file that is written from one end to the other needs what its tree may take for so many blocks
+/// computed once.
+const AHEAD: u64 = 64;
+
+/// Promises `blocks` blocks and what the tree may take for all that is staged, counting `more` blocks as
+/// reserved that are not yet. Nothing has changed after an error.
+fn promise(sb: &Sb, ext: &mut InodeExt, blocks: u64, more: u64, pool: bool) -> Result {
+    let (need, limit) = need(sb, ext, more);
+    let meta = need.saturating_sub(ext.meta_resv);
+    // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
+    if blocks == 0 {
+        sb.space().reserve_for_conversion(meta)?;
+    } else if pool {
+        sb.space().reserve_from_pool(blocks.saturating_add(meta))?;
+    } else {
+        sb.space().reserve(blocks.saturating_add(meta))?;
+    }
+    ext.meta_resv += meta;
+    ext.meta_limit = limit;
+    Ok(())
 }
 
 /// Stages all of `pieces`, or nothing. The extent lock is held exclusively; does not wait for
@@ -98,15 +149,12 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece], pool: boo
             blocks = blocks.saturating_add(p.end.saturating_sub(p.start));
         }
     }
-    let need = ext.staging.need(&shape(sb, ext));
-    let meta = need.saturating_sub(ext.meta_resv);
-    // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
-    let promised = if blocks == 0 {
-        sb.space().reserve_for_conversion(meta)
-    } else if pool {
-        sb.space().reserve_from_pool(blocks.saturating_add(meta))
+    let promised = if suffices(ext) && !pool {
+        sb.space().reserve(blocks)
+    } else if !pool && ext.staging.reserved_blocks() >= AHEAD {
+        promise(sb, ext, blocks, AHEAD, pool).or_else(|_| promise(sb, ext, blocks, 0, pool))
     } else {
-        sb.space().reserve(blocks.saturating_add(meta))
+        promise(sb, ext, blocks, 0, pool)
     };
     if let Err(e) = promised {
         for p in pieces {
@@ -114,7 +162,6 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece], pool: boo
         }
         return Err(e);
     }
-    ext.meta_resv += meta;
     sb.counters().delalloc_reserved.add(blocks);
     inode.data().bump_cow_seq();
     Ok(())

@@ -75,10 +75,19 @@ impl WritebackOps for Writeback {
 }
 
 /// The claimed blocks that a pass has pinned, and not added to an ioend yet (C2).
+///
+/// # Invariants
+///
+/// They are the last of the mapping in the context, if that is one of staged blocks.
 #[derive(Default)]
 pub(crate) struct Pinned(Option<(u64, Blocks)>);
 
 impl Pinned {
+    /// Is file block `at` the first of those pinned?
+    fn begins_at(&self, at: u64) -> bool {
+        self.0.is_some_and(|(first, _)| first == at)
+    }
+
     /// Are all of `run`, where file block `at` and those after it go, pinned, and nothing else?
     fn is(&self, at: u64, run: Blocks) -> bool {
         self.0 == Some((at, run))
@@ -159,8 +168,8 @@ fn cached(ctx: &WritebackCtx<'_, Calf>, pinned: &Pinned, inode: &Inode, pos: u64
     let span: Span = match map {
         WritebackMap::InPlace(run) | WritebackMap::Unwritten(run) => run.span(),
         WritebackMap::Staged(run) => {
-            let (at, _) = map::blocks(sb, pos, pos);
-            if !pinned.is(at, blocks_from(sb, run, at)) {
+            // By the invariant, all that follows is pinned too.
+            if !pinned.begins_at(pos >> sb.block_shift()) {
                 return false;
             }
             run.span()

@@ -87,7 +87,9 @@ fn staging(input: &mut Input<'_>) {
             inline_leaf: 3,
             inline_node: 5,
         };
-        assert!(map.need(&shape) == 0 || !map.is_empty());
+        let need = map.need(&shape, 0);
+        assert!(need == 0 || !map.is_empty());
+        assert!(need <= map.need(&shape, 64));
     }
     let state_at = |at: usize| {
         let e = map.find(at as u64)?;

@@ -8,9 +8,11 @@ use calf_vmlib::file::{check_pattern, clone_file, clone_range, fallocate, open, 
 use calf_vmlib::file::{punch, unshare, write_direct, write_pattern};
 use calf_vmlib::sys::{self, Map};
 use calf_vmlib::{ensure, ensure_eq, Context, Result};
-use rustix::fs::{renameat_with, FallocateFlags as F, Mode, OFlags, RenameFlags, XattrFlags, CWD};
+use rustix::fs::{
+    renameat_with, FallocateFlags as F, IFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD,
+};
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{symlink, FileExt, PermissionsExt};
+use std::os::unix::fs::{chown, symlink, FileExt, PermissionsExt};
 use std::path::Path;
 
 const KIB: u64 = 1024;
@@ -243,6 +245,10 @@ pub const ALL: &[Op] = &[
         |d, _f| rustix::fs::lremovexattr(d.join("f"), "user.large").ctx("removexattr")),
     op!(chmod Whole false, one, none,
         |d, _f| Ok(fs::set_permissions(d.join("f"), Permissions::from_mode(0o600))?)),
+    op!(chown Whole false, one, none, |d, _f| Ok(chown(d.join("f"), Some(7), Some(8))?)),
+    op!(chattr Whole false, one, open_f, |_d, f| {
+        rustix::fs::ioctl_setflags(&f[0], IFlags::NODUMP).ctx("FS_IOC_SETFLAGS")
+    }),
     op!(chmod_acl Whole false, with_acl, none,
         |d, _f| Ok(fs::set_permissions(d.join("f"), Permissions::from_mode(0o600))?)),
     op!(set_acl Whole false, one, none, |d, _f| set_acl(&d.join("f"), "system.posix_acl_access", 6)),

@@ -20,6 +20,8 @@ pub struct Node {
     mode: u32,
     owner: (u32, u32),
     nlink: u64,
+    /// Of `chattr`.
+    flags: u32,
     data: Vec<u8>,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// For each block of a file `.` hole, `u` unwritten, `d` data, `s` shared; empty if it was not asked for.
@@ -33,11 +35,15 @@ impl std::fmt::Debug for Node {
             .iter()
             .fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(*b)));
         let Node {
-            mode, nlink, map, ..
+            mode,
+            nlink,
+            flags,
+            map,
+            ..
         } = self;
         write!(
             f,
-            "{mode:o} links {nlink} bytes {} sum {sum:x} ",
+            "{mode:o} links {nlink} flags {flags:x} bytes {} sum {sum:x} ",
             self.data.len()
         )?;
         write!(f, "xattrs {} {map}", self.xattrs.len())
@@ -56,7 +62,7 @@ pub fn tree(dir: &Path, maps: bool) -> Result<Tree> {
 
 fn walk(path: &Path, name: &str, maps: bool, all: &mut Tree) -> Result {
     let meta = fs::symlink_metadata(path).ctx(format!("lstat {name}"))?;
-    let (mut data, mut map) = (Vec::new(), String::new());
+    let (mut data, mut map, mut flags) = (Vec::new(), String::new(), 0);
     if meta.is_symlink() {
         data = fs::read_link(path)
             .ctx("readlink")?
@@ -76,8 +82,14 @@ fn walk(path: &Path, name: &str, maps: bool, all: &mut Tree) -> Result {
             walk(&e.path(), &below, maps, all)?;
         }
     }
+    if meta.is_file() || meta.is_dir() {
+        flags = rustix::fs::ioctl_getflags(File::open(path)?)
+            .ctx("FS_IOC_GETFLAGS")?
+            .bits();
+    }
     let node = Node {
         mode: meta.mode(),
+        flags,
         owner: (meta.uid(), meta.gid()),
         nlink: meta.nlink(),
         data,
