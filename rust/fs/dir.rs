@@ -377,7 +377,8 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
         MetaSpace::pool(sb, EDIT_SPACE)?
     } else {
-        MetaSpace::reserve(sb, EDIT_SPACE)?
+        // A directory may grow; that must not keep anybody from renaming on a full filesystem (B2c).
+        MetaSpace::rename(sb, EDIT_SPACE)?
     };
     let mut trans = Trans::start(sb, Credits::RENAME, space)?;
     let whiteout = r.whiteout.map(|w| w.inode());

@@ -82,9 +82,7 @@ fn suffices(ext: &InodeExt) -> bool {
         ranges,
         reserved,
     } = ext.meta_limit;
-    edits == ext.edits
-        && ext.staging.len() <= ranges
-        && ext.staging.reserved_blocks() <= reserved
+    edits == ext.edits && ext.staging.len() <= ranges && ext.staging.reserved_blocks() <= reserved
 }
 
 /// Gives back metadata that the staged data of the inode no longer needs. Whoever has taken some calls
@@ -124,7 +122,7 @@ fn promise(sb: &Sb, ext: &mut InodeExt, blocks: u64, more: u64, pool: bool) -> R
     let meta = need.saturating_sub(ext.meta_resv);
     // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
     if blocks == 0 {
-        sb.space().reserve_for_conversion(meta)?;
+        sb.space().reserve_with_pool(meta)?;
     } else if pool {
         sb.space().reserve_from_pool(blocks.saturating_add(meta))?;
     } else {

@@ -472,6 +472,11 @@ impl Sb {
         self.retry_enospc(|| self.space().reserve_from_pool(n))
     }
 
+    /// [`Sb::reserve_blocks`] for what may use most of the pool ([`Space::reserve_with_pool`]).
+    pub(crate) fn reserve_with_pool(&self, n: u64) -> Result {
+        self.retry_enospc(|| self.space().reserve_with_pool(n))
+    }
+
     /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4).
     /// With no extent lock and no handle held.
     pub(crate) fn retry_enospc<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {

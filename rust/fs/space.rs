@@ -6,8 +6,8 @@
 //! fails for lack of space half way (B2). Three amounts never enter the general account:
 //!
 //! * the *set-aside*: what the refcount tree may still need in the worst case (B2a);
-//! * the *pool*: a small number of blocks that only operations may use that free blocks, or that
-//!   write what `fallocate` has promised (B2c);
+//! * the *pool*: a small number of blocks that only operations may use that free blocks, and for the most
+//!   part those that write what `fallocate` has promised, or rename (B2c);
 //! * *pending* blocks: freed in a transaction that has not committed, or about to be discarded.
 
 use kernel::error::code::ENOSPC;
@@ -98,11 +98,12 @@ impl Space {
         Ok(())
     }
 
-    /// Promises `n` blocks for the tree of a file whose preallocated blocks are written.
+    /// Promises `n` blocks for what a user expects to work on a full filesystem although it frees nothing:
+    /// three quarters of the pool are for it too (B2), the last one stays for operations that free.
     ///
-    /// `fallocate` has promised that such a write does not fail for lack of space, so three
-    /// quarters of the pool are for it too (B2); the last one stays for operations that free.
-    pub(crate) fn reserve_for_conversion(&self, n: u64) -> Result {
+    /// That is the tree of a file whose preallocated blocks are written, which `fallocate` has promised,
+    /// and giving a file another name.
+    pub(crate) fn reserve_with_pool(&self, n: u64) -> Result {
         let mut a = self.account.lock();
         if a.available(true) < n.saturating_add(a.pool / 4) {
             return Err(ENOSPC);

@@ -71,6 +71,12 @@ impl<'a> MetaSpace<'a> {
         Ok(Self { sb, left: n })
     }
 
+    /// The same for a new name of something that has one, which may use most of the pool (B2c).
+    pub(crate) fn rename(sb: &'a Sb, n: u64) -> Result<Self> {
+        sb.reserve_with_pool(n)?;
+        Ok(Self { sb, left: n })
+    }
+
     /// Takes over `n` blocks that the caller has reserved before (B2b).
     pub(crate) fn adopt(sb: &'a Sb, n: u64) -> Self {
         Self { sb, left: n }

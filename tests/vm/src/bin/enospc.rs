@@ -277,6 +277,57 @@ fn unlink_and_punch_shared_on_a_full_disk(env: &Env) -> Result {
     })
 }
 
+/// Fills the disk until not even a file can be made.
+fn to_the_brim(m: &Mounted) -> Result {
+    for name in ["full", "full2"] {
+        fill(m, name, 3)?;
+        m.sync()?;
+    }
+    let mut n = 0;
+    let last = loop {
+        match std::fs::File::create(m.path(&format!("n{n}"))) {
+            Ok(_) => n += 1,
+            Err(e) => break e,
+        }
+    };
+    ensure!(is_enospc(&last), "create: {last}");
+    ktap::note(&format!(
+        "{n} files more; {} blocks available",
+        m.space()?.avail
+    ));
+    Ok(())
+}
+
+/// Who makes room moves files first.
+fn rename_on_a_full_disk(env: &Env) -> Result {
+    for bs in ["4096", "1024"] {
+        small_fs(env, bs, |m| {
+            let free = start(m)?;
+            for dir in ["a", "b"] {
+                std::fs::create_dir(m.path(dir))?;
+            }
+            let old = |i| m.path(&format!("a/{i}"));
+            let new = |i| m.path(&format!("b/another and longer name {i}"));
+            for i in 0..200 {
+                std::fs::File::create(old(i))?;
+            }
+            m.sync()?;
+            to_the_brim(m)?;
+            for i in 0..200 {
+                std::fs::rename(old(i), new(i)).ctx(format!("rename {i}"))?;
+            }
+            for i in 0..200 {
+                std::fs::remove_file(new(i)).ctx(format!("unlink {i}"))?;
+            }
+            for dir in ["a", "b"] {
+                std::fs::remove_dir(m.path(dir))?;
+            }
+            all_is_back(m, free)
+        })?;
+    }
+    Ok(())
+}
+
 /// A clone over blocks that it frees is a freeing operation.
 fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
     const LEN: u64 = 16 << 20;
@@ -292,17 +343,7 @@ fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
             let g = open(&m.path("g"))?;
             write_pattern(&g, 2, 0, LEN)?;
             m.sync()?;
-            fill(m, "full", 3)?;
-            m.sync()?;
-            fill(m, "full2", 3)?;
-            m.sync()?;
-            // The rest goes to inodes.
-            let files = (0..).map(|n| open(&m.path(&format!("n{n}"))));
-            let last = files.take_while(|f| f.is_ok()).count();
-            ktap::note(&format!(
-                "{last} files more; {} blocks available",
-                m.space()?.avail
-            ));
+            to_the_brim(m)?;
             clone_file(&f, &g).ctx("a clone that frees blocks")?;
             check_pattern(&f, 2, 0, LEN)?;
             drop((f, g));
@@ -398,6 +439,7 @@ fn main() -> ExitCode {
             unwritten_pages_on_a_full_disk,
             unlink_and_punch_shared_on_a_full_disk,
             clone_over_fragments_on_a_full_disk,
+            rename_on_a_full_disk,
             direct,
             overwrite_shared_on_a_full_disk,
         ],
