@@ -5,11 +5,12 @@
 //! A treap in one vector: nodes refer to each other by index, priorities come from a counter and
 //! are the same in every run. Nothing recurses, nothing is moved on insert.
 //!
-//! *Reserve outside, insert inside*: an `insert` takes one node at most, a `remove` one, a `set`
+//! *Reserve outside, insert inside*: an `insert` or an `add` takes one node at most, a `remove` one, a `set`
 //! two; while [`RangeMap::spare`] covers them they neither allocate nor fail. Beyond that they try
 //! to allocate and return `false`, with the map as it was, when that fails too.
 //!
-//! Ranges of equal value that touch stay two ranges. A cut copies the value to both sides: a value
+//! Ranges of equal value that touch stay two ranges, but for those that [`RangeMap::add`] and
+//! [`RangeMap::join_at`] join. A cut copies the value to both sides: a value
 //! that counts along with the range is best kept as a difference to the key.
 
 use crate::seam::{FVec, NoMem};

@@ -406,8 +406,8 @@ impl Geometry {
         worst_nodes(records, self.block_size() as usize, refcount::SIZE)
     }
 
-    /// Blocks kept back for operations that free blocks and for orphan records (B2c).
+    /// Blocks kept back for operations that free blocks, and in part for some others (B2c).
     pub fn pool_blocks(&self) -> u64 {
-        (self.layout.blocks / 256).clamp(32, 1024)
+        (self.layout.blocks / 256).clamp(64, 1024)
     }
 }

@@ -18,6 +18,7 @@ use super::inode::{Inode, InodeExt};
 use super::map::{self, Old};
 use super::reserve::{self, settle};
 use super::sb::Sb;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
 use crate::algo::btree::Tree;
@@ -182,7 +183,7 @@ pub(crate) fn convert(inode: &Inode, start: u64, end: u64, size: NewSize) -> Res
 /// Takes space from the pool if that of the inode may be too little for a step.
 fn help_out(trans: &mut Trans<'_>) {
     let space = trans.sb().space();
-    if trans.space_left() < 2 * EDIT_SPACE && space.reserve_from_pool(2 * EDIT_SPACE).is_ok() {
+    if trans.space_left() < 2 * EDIT_SPACE && space.reserve(2 * EDIT_SPACE, Share::All).is_ok() {
         trans.add_space(2 * EDIT_SPACE);
     }
 }

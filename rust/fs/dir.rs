@@ -21,6 +21,7 @@ use super::inode::{Inode, InodeExt};
 use super::itable::NewInode;
 use super::orphan::{self, OrphanKind};
 use super::sb::Place;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::Tree;
 use crate::algo::dir::{self as entries, Batch, Found, NAME_MAX};
@@ -377,8 +378,12 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
         MetaSpace::pool(sb, EDIT_SPACE)?
     } else {
-        // A directory may grow; that must not keep anybody from renaming on a full filesystem (B2c).
-        MetaSpace::rename(sb, EDIT_SPACE)?
+        // Seldom does a directory grow, so that a full filesystem is no reason to refuse all renames
+        // (B2c). Without any space those are refused that need it, as in XFS.
+        match MetaSpace::reserve_from(sb, EDIT_SPACE, Share::Half) {
+            Err(ENOSPC) => MetaSpace::adopt(sb, 0),
+            other => other?,
+        }
     };
     let mut trans = Trans::start(sb, Credits::RENAME, space)?;
     let whiteout = r.whiteout.map(|w| w.inode());

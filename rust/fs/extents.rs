@@ -11,6 +11,7 @@ use super::alloc::Run;
 use super::credits::{Credits, EDIT_SPACE};
 use super::inode::{Inode, InodeExt};
 use super::sb::{Place, Sb};
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent};
@@ -54,7 +55,7 @@ pub(crate) fn unmap_range(inode: &Inode, start: u64, end: u64, mode: Mode) -> Re
     check!(unmapping(inode, start, end));
     let mut at = start;
     while at < end {
-        match unmap_batch(inode, at, end) {
+        match unmap_batch(inode, at, end, mode) {
             Ok(Some(next)) => at = next,
             Ok(None) => return Ok(()),
             Err(ENOMEM) if mode == Mode::Must => wait_for_memory(),
@@ -81,7 +82,7 @@ fn wait_for_memory() {
 }
 
 /// The steps of one handle. Returns where to go on, or `None` when nothing is left.
-fn unmap_batch(inode: &Inode, start: u64, end: u64) -> Result<Option<u64>> {
+fn unmap_batch(inode: &Inode, start: u64, end: u64, mode: Mode) -> Result<Option<u64>> {
     let sb = inode.sb().data();
     // Most callers find nothing; that must not cost a handle.
     {
@@ -95,7 +96,12 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64) -> Result<Option<u64>> {
             _ => return Ok(None),
         }
     }
-    let space = MetaSpace::pool(sb, BATCH_SPACE)?;
+    // On a full filesystem one step after the other, until what they free can be used.
+    let share = match mode {
+        Mode::User => Share::Most,
+        Mode::Must => Share::All,
+    };
+    let space = MetaSpace::batch(sb, BATCH_SPACE, EDIT_SPACE, share)?;
     let mut trans = Trans::start(sb, BATCH, space)?;
     let mut at = start;
     let mut most = MOST;

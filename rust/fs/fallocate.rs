@@ -14,6 +14,7 @@ use super::itable;
 use super::map::{self, Old};
 use super::reserve;
 use super::sb::Sb;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::{shift, truncate, zeroout, Calf};
 use crate::algo::extent::{self, Extent};
@@ -185,7 +186,7 @@ fn preallocate(inode: &Inode, pos: u64, len: u64) -> Result {
 fn promise(sb: &Sb, want: u64) -> Result<u64> {
     let mut n = want.clamp(1, MOST);
     loop {
-        match sb.reserve_blocks(n) {
+        match sb.reserve_blocks(n, Share::None) {
             Err(ENOSPC) if n > 1 => n = n.div_ceil(2),
             Err(e) => return Err(e),
             Ok(()) => return Ok(n),

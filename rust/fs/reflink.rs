@@ -18,7 +18,7 @@
 use super::alloc::Run;
 use super::begin_write::WRITE_OPS;
 use super::begin_zero::ZERO;
-use super::credits::Credits;
+use super::credits::{Credits, EDIT_SPACE};
 use super::ext_set::ExtSet;
 use super::extents::{
     self, drop_blocks, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE, MOST,
@@ -29,6 +29,7 @@ use super::itable;
 use super::map::{self, Old};
 use super::reserve;
 use super::sb::Sb;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
 use crate::algo::btree::Tree;
@@ -39,7 +40,7 @@ use crate::kapi::iomap::{zero_range, InvalidateHeld};
 use crate::kapi::kiocb::File;
 use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
 use crate::kapi::remap::{remap_prep, RemapLocks, REMAP_FILE_CAN_SHORTEN, REMAP_FILE_DEDUP};
-use kernel::error::code::{EINTR, EINVAL, EMLINK};
+use kernel::error::code::{EINTR, EINVAL, EMLINK, ENOSPC};
 use kernel::prelude::*;
 
 /// `remap_file_range`: makes `[dst_pos, dst_pos + len)` of `dst` share the blocks of `src`.
@@ -185,7 +186,14 @@ impl Remap<'_> {
             self.grow(next).map_err(|e| (at, e))?;
             return Ok(next);
         }
-        let space = self.space(at).map_err(|e| (at, e))?;
+        let space = match self.space(at) {
+            Ok(space) => space,
+            // What is done needs none.
+            Err(e) => match self.done_before(at) {
+                Ok(n) if e == ENOSPC && n > 0 => return Ok(at + n),
+                _ => return Err((at, e)),
+            },
+        };
         let mut trans = Trans::start(self.sb, BATCH, space).map_err(|e| (at, e))?;
         let mut done = at;
         let mut most = MOST;
@@ -208,22 +216,49 @@ impl Remap<'_> {
         Ok(done)
     }
 
-    /// Room for the nodes of a batch from `at` on. If the batch frees blocks of the destination, they
-    /// may come from the pool (B2c): on a full disk a clone can make room like a punch.
+    /// Room for the nodes of a batch from `at` on.
     fn space(&self, at: u64) -> Result<MetaSpace<'_>> {
-        let (start, end) = (self.dst + at, self.dst + self.blocks);
-        let reach = end.min(start.saturating_add(MOST as u64));
-        let frees = {
-            let ext = self.to.data().ext.read();
-            match extent::next_extent(&ext.tree(self.to), &self.sb.reader(), start)? {
-                Some(e) if e.fblk < reach => map::unshared(self.sb, &ext, e)?.is_some(),
-                _ => false,
-            }
-        };
-        match frees {
-            true => MetaSpace::pool(self.sb, BATCH_SPACE),
+        if self.sb.space().reserve(BATCH_SPACE, Share::None).is_ok() {
+            return Ok(MetaSpace::adopt(self.sb, BATCH_SPACE));
+        }
+        match self.frees(at)? {
+            // On a full disk a clone can make room, like a punch (B2c).
+            true => MetaSpace::batch(self.sb, BATCH_SPACE, 2 * EDIT_SPACE, Share::Half),
             false => MetaSpace::reserve(self.sb, BATCH_SPACE),
         }
+    }
+
+    /// Does the destination give up blocks that nobody shares, soon behind `at`?
+    fn frees(&self, at: u64) -> Result<bool> {
+        let (mut at, end) = (self.dst + at, self.dst + self.blocks);
+        let end = end.min(at.saturating_add(MOST as u64));
+        let ext = self.to.data().ext.read();
+        while let Some(e) = extent::next_extent(&ext.tree(self.to), &self.sb.reader(), at)? {
+            if e.fblk >= end {
+                break;
+            }
+            let e = map::clip(e, at, end);
+            let (shared, run) = map::shared_run(self.sb, &ext, e.phys, e.len)?;
+            if !shared {
+                return Ok(true);
+            }
+            at = e.fblk.saturating_add(run);
+        }
+        Ok(false)
+    }
+
+    /// How many blocks from `at` on are the source's already: of a clone that did not come to its end.
+    fn done_before(&self, at: u64) -> Result<u64> {
+        let mut ext = ExtSet::lock([self.from, self.to]);
+        let (from, to) = (self.src + at, self.dst + at);
+        let source = map::old_at(self.sb, self.from, ext.of(self.from), from)?;
+        let old = map::old_at(self.sb, self.to, ext.of(self.to), to)?;
+        Ok(match (source, old) {
+            (Old::Written(s), Old::Written(d)) if s.phys == d.phys => {
+                s.len.min(d.len).min(self.blocks - at)
+            }
+            _ => 0,
+        })
     }
 
     /// Blocks from `at` on that are not written in the source; they become holes (B5). None if they are

@@ -9,6 +9,7 @@
 use super::inode::{Inode, InodeExt, MetaLimit};
 use super::map::{self, Place};
 use super::sb::Sb;
+use super::space::Share;
 use crate::algo::extent;
 use crate::algo::staging::{State, TreeShape};
 use crate::format::node::{NodeCore, CHILD_SIZE, HEADER_SIZE, INLINE_SIZE, SLOT_SIZE};
@@ -105,7 +106,7 @@ pub(crate) fn settle(sb: &Sb, ext: &mut InodeExt) {
 fn top_up(sb: &Sb, ext: &mut InodeExt) {
     let (need, limit) = need(sb, ext, 0);
     let more = need.saturating_sub(ext.meta_resv);
-    if more == 0 || sb.space().reserve(more).is_ok() {
+    if more == 0 || sb.space().reserve(more, Share::None).is_ok() {
         ext.meta_resv += more;
         ext.meta_limit = limit;
     }
@@ -117,17 +118,10 @@ const AHEAD: u64 = 64;
 
 /// Promises `blocks` blocks and what the tree may take for all that is staged, counting `more` blocks as
 /// reserved that are not yet. Nothing has changed after an error.
-fn promise(sb: &Sb, ext: &mut InodeExt, blocks: u64, more: u64, pool: bool) -> Result {
+fn promise(sb: &Sb, ext: &mut InodeExt, blocks: u64, more: u64, share: Share) -> Result {
     let (need, limit) = need(sb, ext, more);
     let meta = need.saturating_sub(ext.meta_resv);
-    // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
-    if blocks == 0 {
-        sb.space().reserve_with_pool(meta)?;
-    } else if pool {
-        sb.space().reserve_from_pool(blocks.saturating_add(meta))?;
-    } else {
-        sb.space().reserve(blocks.saturating_add(meta))?;
-    }
+    sb.space().reserve(blocks.saturating_add(meta), share)?;
     ext.meta_resv += meta;
     ext.meta_limit = limit;
     Ok(())
@@ -147,17 +141,30 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece], pool: boo
             blocks = blocks.saturating_add(p.end.saturating_sub(p.start));
         }
     }
-    let promised = if suffices(ext) && !pool {
-        sb.space().reserve(blocks)
-    } else if !pool && ext.staging.reserved_blocks() >= AHEAD {
-        promise(sb, ext, blocks, AHEAD, pool).or_else(|_| promise(sb, ext, blocks, 0, pool))
-    } else {
-        promise(sb, ext, blocks, 0, pool)
+    let share = match (blocks, pool) {
+        // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
+        (0, _) => Share::Most,
+        (_, true) => Share::All,
+        (_, false) => Share::None,
     };
+    let ahead = match ext.staging.reserved_blocks() >= AHEAD && share == Share::None {
+        true => AHEAD,
+        false => 0,
+    };
+    let promised = match suffices(ext) {
+        true => sb.space().reserve(blocks, share),
+        false => promise(sb, ext, blocks, ahead, share),
+    };
+    let promised = promised.or_else(|_| {
+        // On a full filesystem nothing is kept for more than what is staged.
+        settle(sb, ext);
+        promise(sb, ext, blocks, 0, share)
+    });
     if let Err(e) = promised {
         for p in pieces {
             ext.staging.remove(p.start, p.end);
         }
+        settle(sb, ext);
         return Err(e);
     }
     sb.counters().delalloc_reserved.add(blocks);

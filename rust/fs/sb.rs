@@ -7,7 +7,7 @@ use super::counters::Counters;
 use super::credits::Credits;
 use super::debug::DebugDir;
 use super::opts::MountOpts;
-use super::space::Space;
+use super::space::{Share, Space};
 use crate::format::geometry::Geometry;
 use crate::format::types::{BlockNr, Ino};
 use crate::kapi::block_dev::BlockDev;
@@ -463,18 +463,8 @@ impl Sb {
 
     /// Promises `n` blocks; waits for a commit when blocks are pending (B4).
     /// Errors: `ENOSPC`. Never under a handle.
-    pub(crate) fn reserve_blocks(&self, n: u64) -> Result {
-        self.retry_enospc(|| self.space().reserve(n))
-    }
-
-    /// [`Sb::reserve_blocks`] for operations that free blocks (B2c).
-    pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
-        self.retry_enospc(|| self.space().reserve_from_pool(n))
-    }
-
-    /// [`Sb::reserve_blocks`] for what may use most of the pool ([`Space::reserve_with_pool`]).
-    pub(crate) fn reserve_with_pool(&self, n: u64) -> Result {
-        self.retry_enospc(|| self.space().reserve_with_pool(n))
+    pub(crate) fn reserve_blocks(&self, n: u64, share: Share) -> Result {
+        self.retry_enospc(|| self.space().reserve(n, share))
     }
 
     /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4).

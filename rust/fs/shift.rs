@@ -9,9 +9,11 @@
 //! lost. Each record is changed where it lies in the tree, so only a cut extent needs space, and
 //! that is set aside before anything moves.
 
+use super::credits::EDIT_SPACE;
 use super::extents::{publish_blocks, BATCH, BATCH_SPACE};
 use super::inode::Inode;
 use super::sb::Sb;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::{fallocate, reserve};
 use crate::algo::btree::Tree;
@@ -25,7 +27,7 @@ const MOST: usize = 64;
 
 /// The tree blocks that moving may take. Errors: `ENOSPC`.
 pub(crate) fn space(sb: &Sb) -> Result<MetaSpace<'_>> {
-    MetaSpace::pool(sb, BATCH_SPACE)
+    MetaSpace::batch(sb, BATCH_SPACE, 2 * EDIT_SPACE, Share::Most)
 }
 
 /// Moves what lies from byte `pos` on down by `len` bytes, over what is a hole. Both are whole

@@ -6,8 +6,8 @@
 //! fails for lack of space half way (B2). Three amounts never enter the general account:
 //!
 //! * the *set-aside*: what the refcount tree may still need in the worst case (B2a);
-//! * the *pool*: a small number of blocks that only operations may use that free blocks, and for the most
-//!   part those that write what `fallocate` has promised, or rename (B2c);
+//! * the *pool*: a small number of blocks for operations that free blocks. Others that a user expects to
+//!   work on a full filesystem may use a part of it (B2c, [`Share`]);
 //! * *pending* blocks: freed in a transaction that has not committed, or about to be discarded.
 
 use kernel::error::code::ENOSPC;
@@ -26,16 +26,38 @@ pub(crate) struct Account {
     pub pending: u64,
     /// Part of `free` kept for the growth of the refcount tree.
     pub set_aside: u64,
-    /// Part of `free` kept for operations that free blocks.
+    /// Part of `free` kept for operations that may use the pool.
     pub pool: u64,
     /// Counts the commits that released blocks; waiters watch it.
     releases: u64,
 }
 
+/// How much of the pool a promise may use (B2c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Nothing.
+    None,
+    /// A half: a rename, which seldom makes a directory grow, and a clone over blocks that it frees, whose
+    /// new mappings may take more than that.
+    Half,
+    /// All but a quarter: the tree of a file whose preallocated blocks are written, which `fallocate` has
+    /// promised.
+    Most,
+    /// All: operations that free blocks. The quarter that nobody else takes is 16 blocks at least, which
+    /// is enough for one step after the other.
+    All,
+}
+
 impl Account {
-    fn available(&self, with_pool: bool) -> u64 {
-        let kept = self.reserved + self.set_aside + if with_pool { 0 } else { self.pool };
-        self.free.saturating_sub(kept)
+    fn available(&self, share: Share) -> u64 {
+        let kept = match share {
+            Share::None => self.pool,
+            Share::Half => self.pool / 2,
+            Share::Most => self.pool / 4,
+            Share::All => 0,
+        };
+        self.free
+            .saturating_sub(self.reserved + self.set_aside + kept)
     }
 }
 
@@ -78,34 +100,10 @@ impl Space {
         a.pool = pool;
     }
 
-    /// Promises `n` blocks. Errors: `ENOSPC`.
-    pub(crate) fn reserve(&self, n: u64) -> Result {
+    /// Promises `n` blocks, of the pool too as far as `share` says. Errors: `ENOSPC`.
+    pub(crate) fn reserve(&self, n: u64, share: Share) -> Result {
         let mut a = self.account.lock();
-        if a.available(false) < n {
-            return Err(ENOSPC);
-        }
-        a.reserved += n;
-        Ok(())
-    }
-
-    /// Promises `n` blocks to a freeing operation, which may use the pool (B2c).
-    pub(crate) fn reserve_from_pool(&self, n: u64) -> Result {
-        let mut a = self.account.lock();
-        if a.available(true) < n {
-            return Err(ENOSPC);
-        }
-        a.reserved += n;
-        Ok(())
-    }
-
-    /// Promises `n` blocks for what a user expects to work on a full filesystem although it frees nothing:
-    /// three quarters of the pool are for it too (B2), the last one stays for operations that free.
-    ///
-    /// That is the tree of a file whose preallocated blocks are written, which `fallocate` has promised,
-    /// and giving a file another name.
-    pub(crate) fn reserve_with_pool(&self, n: u64) -> Result {
-        let mut a = self.account.lock();
-        if a.available(true) < n.saturating_add(a.pool / 4) {
+        if a.available(share) < n {
             return Err(ENOSPC);
         }
         a.reserved += n;
@@ -164,7 +162,7 @@ impl Space {
     /// count as pending meanwhile (B4). Returns how many; [`Space::committed`] gives them back.
     pub(crate) fn hold(&self, n: u64) -> u64 {
         let mut a = self.account.lock();
-        let n = n.min(a.available(false));
+        let n = n.min(a.available(Share::None));
         a.free -= n;
         a.pending += n;
         n

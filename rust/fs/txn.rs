@@ -30,6 +30,7 @@ use super::alloc::{GroupAccess, Run};
 use super::credits::Credits;
 use super::mount::mark_used;
 use super::sb::{Place, Sb};
+use super::space::Share;
 use crate::algo::btree::Tree;
 use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Kind};
@@ -38,7 +39,7 @@ use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::rwsem::WriteGuard;
 use crate::seam::FVec;
-use kernel::error::code::{EFSCORRUPTED, EIO};
+use kernel::error::code::{EFSCORRUPTED, EIO, ENOSPC};
 use kernel::error::Result;
 use kernel::prelude::*;
 
@@ -61,20 +62,32 @@ impl<'a> MetaSpace<'a> {
     /// Sets `n` blocks aside; waits for a commit if freed blocks are pending (B4).
     /// Errors: `ENOSPC`. Not under a handle.
     pub(crate) fn reserve(sb: &'a Sb, n: u64) -> Result<Self> {
-        sb.reserve_blocks(n)?;
-        Ok(Self { sb, left: n })
+        Self::reserve_from(sb, n, Share::None)
     }
 
     /// The same for operations that free blocks, which may use the pool (B2c).
     pub(crate) fn pool(sb: &'a Sb, n: u64) -> Result<Self> {
-        sb.reserve_from_pool(n)?;
+        Self::reserve_from(sb, n, Share::All)
+    }
+
+    /// The same, of the pool too as far as `share` says.
+    pub(crate) fn reserve_from(sb: &'a Sb, n: u64, share: Share) -> Result<Self> {
+        sb.reserve_blocks(n, share)?;
         Ok(Self { sb, left: n })
     }
 
-    /// The same for a new name of something that has one, which may use most of the pool (B2c).
-    pub(crate) fn rename(sb: &'a Sb, n: u64) -> Result<Self> {
-        sb.reserve_with_pool(n)?;
-        Ok(Self { sb, left: n })
+    /// Sets as much aside as there is: `most` blocks, or less, but at least `least`.
+    pub(crate) fn batch(sb: &'a Sb, most: u64, least: u64, share: Share) -> Result<Self> {
+        let left = sb.retry_enospc(|| {
+            let mut n = most;
+            loop {
+                match sb.space().reserve(n, share) {
+                    Err(ENOSPC) if n > least => n = (n / 2).max(least),
+                    other => return other.map(|()| n),
+                }
+            }
+        })?;
+        Ok(Self { sb, left })
     }
 
     /// Takes over `n` blocks that the caller has reserved before (B2b).

@@ -99,6 +99,7 @@ impl Pinned {
         if !self.is(at, run) {
             inode.sb().data().alloc().pin(run);
             self.unpin(inode, ext);
+            // INVARIANT: From `at` to the end of the mapping that the caller sets.
             self.0 = Some((at, run));
         }
     }
@@ -107,6 +108,7 @@ impl Pinned {
     fn pass_on(&mut self, to: u64) {
         if let Some((first, held)) = self.0 {
             let rest = held.after(to.saturating_sub(first));
+            // INVARIANT: The end stays.
             self.0 = (rest.len > 0).then_some((to.max(first), rest));
         }
     }
@@ -114,6 +116,7 @@ impl Pinned {
     /// Lets go of what no ioend got. Whoever failed to write there meanwhile has left it to us to make
     /// it a reservation again (C6). The extent lock is held exclusively.
     fn unpin(&mut self, inode: &Inode, ext: &mut InodeExt) {
+        // INVARIANT: The caller sets another mapping, or there is no next range.
         if let Some((first, run)) = self.0.take() {
             inode.sb().data().alloc().unpin(run);
             if ext.failed_claims {

@@ -14,6 +14,7 @@ use kernel::error::Result;
 use super::credits::Credits;
 use super::inode::{Inode, InodeExt};
 use super::sb::Sb;
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::{growth_nodes, worst_nodes};
 use crate::algo::xattr::{fit_short, Attrs, Name};
@@ -193,7 +194,7 @@ pub(crate) fn set(
         MetaSpace::reserve(sb, needs.space)?
     } else {
         // What does not grow a tree must be possible on a full filesystem (B2c).
-        MetaSpace::pool(sb, needs.space)?
+        MetaSpace::reserve_from(sb, needs.space, Share::Most)?
     };
     let mut trans = Trans::start(sb, needs.credits, space)?;
     let mut ext = inode.data().ext.write();

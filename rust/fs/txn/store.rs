@@ -89,7 +89,7 @@ impl NodeStore for Trans<'_> {
             For::RefcountNode
         } else {
             if self.space.left == 0 {
-                pr_warn!("no block left for a node of kind {kind:?}\n");
+                // Only a rename on a full filesystem may come here: it has set nothing aside.
                 return Err(ENOSPC);
             }
             self.space.left -= 1;

@@ -2,6 +2,8 @@
 
 //! Where a filesystem lies: a block device, an image file, or memory.
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -20,12 +22,41 @@ pub trait Storage {
     /// Waits until all that was written is durable.
     fn sync(&self) -> io::Result<()>;
 
+    /// Makes bytes `[from, to)` zeros. By default writes only where there is anything else, so that what is
+    /// sparse stays sparse.
+    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+        zero_if_needed(self, from, to)
+    }
+
     /// `len` bytes from byte `at` on.
     fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut buf = vec![0; len];
         self.read_at(&mut buf, at)?;
         Ok(buf)
     }
+}
+
+/// Bytes that are zeroed at a time.
+const PIECE: u64 = 1 << 20;
+
+fn pieces(from: u64, to: u64, mut f: impl FnMut(u64, usize) -> io::Result<()>) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(PIECE);
+        // CAST: at most PIECE.
+        f(at, len as usize)?;
+        at += len;
+    }
+    Ok(())
+}
+
+fn zero_if_needed<S: Storage + ?Sized>(storage: &S, from: u64, to: u64) -> io::Result<()> {
+    pieces(from, to.min(storage.size()), |at, len| {
+        if storage.read(at, len)?.iter().any(|&b| b != 0) {
+            storage.write_at(&vec![0; len], at)?;
+        }
+        Ok(())
+    })
 }
 
 /// A block device or an image file.
@@ -125,6 +156,23 @@ impl Storage for Device {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    /// On a block device whatever it reads: one that was discarded, or has not given a block its place yet,
+    /// may read zeros now and something else later; and a log of its writes shall have them.
+    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+        let to = to.min(self.size);
+        if !self.block {
+            return zero_if_needed(self, from, to);
+        }
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, from, to.saturating_sub(from)) {
+            // Not whole sectors, or not known to the kernel.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                pieces(from, to, |at, len| self.write_at(&vec![0; len], at))
+            }
+            other => Ok(other?),
+        }
     }
 }
 

@@ -18,8 +18,6 @@ use crate::device::Storage;
 use crate::editor::{Editor, Error, Result};
 use crate::probe;
 
-const CHUNK: u64 = 1 << 20;
-
 /// What a new filesystem is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -35,20 +33,6 @@ pub struct Options {
     pub time: i64,
 }
 
-/// Writes zeros where there is anything else, so that sparse files stay sparse.
-fn zero(storage: &dyn Storage, from: u64, to: u64) -> Result<()> {
-    let to = to.min(storage.size());
-    let mut at = from;
-    while at < to {
-        let len = (to - at).min(CHUNK) as usize;
-        if storage.read(at, len)?.iter().any(|&b| b != 0) {
-            storage.write_at(&vec![0; len], at)?;
-        }
-        at += len as u64;
-    }
-    Ok(())
-}
-
 /// Writes a new filesystem; the superblock last, when all else is durable.
 pub fn make(storage: &dyn Storage, options: &Options) -> Result<()> {
     let layout = &options.layout;
@@ -56,10 +40,10 @@ pub fn make(storage: &dyn Storage, options: &Options) -> Result<()> {
     let geo = Geometry::check(layout).map_err(damaged)?;
     let size = geo.block_size();
 
-    // Whatever was here is gone from now on.
-    zero(storage, 0, probe::HEAD)?;
+    // Nobody shall take it for what was here.
+    storage.zero(0, probe::HEAD)?;
     let end = storage.size();
-    zero(storage, end.saturating_sub(probe::HEAD), end)?;
+    storage.zero(end.saturating_sub(probe::HEAD), end)?;
     storage.sync()?;
 
     write_groups(storage, &geo)?;
@@ -120,17 +104,14 @@ fn write_groups(storage: &dyn Storage, geo: &Geometry) -> Result<()> {
     }
     let at = geo.desc_start().get() * size;
     storage.write_at(&descs, at)?;
-    zero(
-        storage,
-        at + descs.len() as u64,
-        at + geo.desc_blocks() * size,
-    )
+    let end = at + geo.desc_blocks() * size;
+    Ok(storage.zero(at + descs.len() as u64, end)?)
 }
 
 fn write_journal(storage: &dyn Storage, geo: &Geometry) -> Result<()> {
     let size = geo.block_size();
     let at = geo.journal_start().get() * size;
-    zero(storage, at, at + geo.journal_blocks() * size)?;
+    storage.zero(at, at + geo.journal_blocks() * size)?;
     // CAST: a journal fits into a group.
     let sb = JournalSuperBlock::new(size as u32, geo.journal_blocks() as u32, *geo.uuid());
     storage.write_at(sb.as_bytes(), at)?;

@@ -12,7 +12,7 @@ const BLKDISCARD: rustix::ioctl::Opcode = opcode::none(0x12, 119);
 /// Discards the device. What it reads afterwards is up to it.
 ///
 /// Does nothing with an image file, nor with a device that cannot discard. If it fails otherwise, a
-/// warning says so: the filesystem is made all the same, as nothing depends on what was there.
+/// warning says so: the filesystem is made all the same, as [`make`](calf_io::make::make) zeroes what has to be.
 pub fn discard(device: &Device) {
     let sector = u64::from(device.sector_size()).max(512);
     let len = device.size() / sector * sector;

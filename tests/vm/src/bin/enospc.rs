@@ -3,8 +3,8 @@
 //! A full disk: what was accepted is kept, and when all is deleted the free count is what it was.
 
 use calf_vmlib::file::{
-    self, check_pattern, clone_file, fallocate, open, open_direct, patterned, punch, write_direct,
-    write_pattern,
+    self, check_pattern, clone_file, clone_range, fallocate, open, open_direct, patterned, punch,
+    write_direct, write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
 use calf_vmlib::sys::{Loop, Map};
@@ -23,7 +23,11 @@ fn is_enospc(e: &std::io::Error) -> bool {
 }
 
 fn small_fs(env: &Env, bs: &str, f: impl FnOnce(&mut Mounted) -> Result) -> Result {
-    let small = Loop::new(&env.dev, SIZE).ctx("loop device")?;
+    fs_of(env, SIZE, bs, f)
+}
+
+fn fs_of(env: &Env, size: u64, bs: &str, f: impl FnOnce(&mut Mounted) -> Result) -> Result {
+    let small = Loop::new(&env.dev, size).ctx("loop device")?;
     cfs::mkfs(env, &small.path, &["-b", bs])?;
     let mut m = Mounted::new(&small.path, &env.mnt, "")?;
     let outcome = ktap::guarded(|| f(&mut m));
@@ -328,6 +332,49 @@ fn rename_on_a_full_disk(env: &Env) -> Result {
     Ok(())
 }
 
+/// What may use a part of the pool leaves enough to free a file with many extents, also of a small pool.
+fn freeing_goes_on_when_renames_are_refused(env: &Env) -> Result {
+    for (bs, mib) in [("4096", 32), ("1024", 16)] {
+        fs_of(env, mib << 20, bs, |m| {
+            let step = m.space()?.bsize * 2;
+            for dir in ["a", "b"] {
+                std::fs::create_dir(m.path(dir))?;
+            }
+            let name = |dir: &str, i| m.path(&format!("{dir}/{i}{}", "x".repeat(240)));
+            for i in 0..300 {
+                std::fs::File::create(m.path(&format!("a/{i}")))?;
+            }
+            for file in ["cut", "gone"] {
+                let f = open(&m.path(file))?;
+                for at in (0..256 * step).step_by(step as usize) {
+                    write_pattern(&f, 1, at, 512)?;
+                }
+            }
+            m.sync()?;
+            to_the_brim(m)?;
+            let mut refused = 0;
+            for i in 0..300 {
+                match std::fs::rename(m.path(&format!("a/{i}")), name("b", i)) {
+                    Err(e) if is_enospc(&e) => refused += 1,
+                    other => other?,
+                }
+            }
+            ktap::note(&format!("{refused} of 300 renames were refused"));
+            m.sync()?;
+            open(&m.path("cut"))?.set_len(0).ctx("truncate")?;
+            m.sync()?;
+            std::fs::remove_file(m.path("gone")).ctx("unlink")?;
+            m.sync()?;
+            m.cycle()?;
+            ensure_eq!(std::fs::metadata(m.path("cut"))?.len(), 0, "size");
+            let file = open(&m.path("new")).ctx("a new file in what became free")?;
+            write_pattern(&file, 2, 0, 64 << 10)?;
+            file.sync_all().ctx("fsync")
+        })?;
+    }
+    Ok(())
+}
+
 /// A clone over blocks that it frees is a freeing operation.
 fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
     const LEN: u64 = 16 << 20;
@@ -344,6 +391,10 @@ fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
             write_pattern(&g, 2, 0, LEN)?;
             m.sync()?;
             to_the_brim(m)?;
+            // A part of a large extent; again, with the next: what is done needs nothing.
+            for end in [LEN / 4, LEN / 2] {
+                clone_range(&f, &g, 0, end, 0).ctx("a clone that frees blocks")?;
+            }
             clone_file(&f, &g).ctx("a clone that frees blocks")?;
             check_pattern(&f, 2, 0, LEN)?;
             drop((f, g));
@@ -440,6 +491,7 @@ fn main() -> ExitCode {
             unlink_and_punch_shared_on_a_full_disk,
             clone_over_fragments_on_a_full_disk,
             rename_on_a_full_disk,
+            freeing_goes_on_when_renames_are_refused,
             direct,
             overwrite_shared_on_a_full_disk,
         ],
