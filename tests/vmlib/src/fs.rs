@@ -106,11 +106,12 @@ pub fn command(cmd: &mut Command) -> Result<(i32, String)> {
     Ok((out.status.code().unwrap_or(-1), text))
 }
 
-/// Formats the device with `mkfs.calf -f` and more arguments.
+/// Formats the device with `mkfs.calf -f -K` and more arguments: what was on it stays, so that who reads
+/// blocks that were never written sees old data.
 pub fn mkfs(env: &Env, dev: &Path, args: &[&str]) -> Result {
     let (status, text) = command(
         Command::new(env.tool("mkfs.calf"))
-            .arg("-f")
+            .args(["-f", "-K"])
             .args(args)
             .arg(dev),
     )?;
