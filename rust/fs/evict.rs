@@ -5,7 +5,7 @@
 //! The work is cut into steps (B1), each a transaction by itself; the orphan record stays until the
 //! last one, so a crash in between only costs mount some time.
 
-use super::credits::{Credits, EDIT_SPACE};
+use super::credits::Credits;
 use super::inode::{Inode, InodeExt};
 use super::orphan;
 use super::sb::Sb;
@@ -70,8 +70,8 @@ fn destroy(inode: &Inode) -> Result {
 /// The last transaction: record and orphan record go together.
 fn remove(sb: &Sb, inode: &Inode) -> Result {
     let ino = Ino::new(inode.ino());
-    let space = MetaSpace::pool(sb, 2 * EDIT_SPACE)?;
-    let mut trans = Trans::start(sb, Credits::REMOVE_INODE, space)?;
+    // No tree grows when records are taken out: a full filesystem is no obstacle.
+    let mut trans = Trans::start(sb, Credits::REMOVE_INODE, MetaSpace::adopt(sb, 0))?;
     orphan::remove(&mut trans, ino)?;
     trans.remove_inode(ino)?;
     trans.apply();
@@ -118,8 +118,7 @@ fn empty_tree(inode: &Inode, remove: RemoveRecord) -> Result {
 fn empty_step(inode: &Inode, remove: RemoveRecord) -> Result<bool> {
     let sb = inode.sb().data();
     let need = Credits::EDIT.plus(Credits::RECORD);
-    let space = MetaSpace::pool(sb, EDIT_SPACE)?;
-    let mut trans = Trans::start(sb, need, space)?;
+    let mut trans = Trans::start(sb, need, MetaSpace::adopt(sb, 0))?;
     loop {
         let mut ext = inode.data().ext.write();
         let Some(edited) = remove(&ext, inode, &mut trans)? else {

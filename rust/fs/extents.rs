@@ -18,7 +18,7 @@ use crate::algo::extent::{self, Extent};
 use crate::algo::refcount;
 use crate::format::types::{BlockNr, Ino};
 use crate::kapi::memalloc::{cond_resched, nofail};
-use kernel::error::code::ENOMEM;
+use kernel::error::code::{ENOMEM, ENOSPC};
 use kernel::prelude::*;
 
 /// Credits of a handle that is meant for several steps; one that has less than
@@ -97,11 +97,14 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64, mode: Mode) -> Result<Option
         }
     }
     // On a full filesystem one step after the other, until what they free can be used.
-    let share = match mode {
-        Mode::User => Share::Most,
-        Mode::Must => Share::All,
+    let space = match mode {
+        Mode::User => MetaSpace::batch(sb, BATCH_SPACE, EDIT_SPACE, Share::Most)?,
+        Mode::Must => match MetaSpace::batch(sb, BATCH_SPACE, EDIT_SPACE, Share::All) {
+            // Only the first extent may be cut in two; to take out whole ones no tree grows.
+            Err(ENOSPC) => MetaSpace::adopt(sb, 0),
+            other => other?,
+        },
     };
-    let space = MetaSpace::batch(sb, BATCH_SPACE, EDIT_SPACE, share)?;
     let mut trans = Trans::start(sb, BATCH, space)?;
     let mut at = start;
     let mut most = MOST;
@@ -118,6 +121,7 @@ fn unmap_batch(inode: &Inode, start: u64, end: u64, mode: Mode) -> Result<Option
             Err(_) if most > 1 && !sb.is_shutdown() => {
                 trans.cancel();
                 most = 1;
+                continue;
             }
             Err(e) => return Err(e),
         }

@@ -5,7 +5,7 @@
 //! A record goes in with the transaction that makes the work necessary (the last link is dropped;
 //! the size shrinks) and goes out with the one that finishes it. Mount does what a crash left.
 
-use super::credits::{Credits, EDIT_SPACE};
+use super::credits::Credits;
 use super::evict;
 use super::inode::SuperBlock;
 use super::itable;
@@ -71,11 +71,10 @@ pub(crate) fn remove(trans: &mut Trans<'_>, ino: Ino) -> Result {
     }
 }
 
-/// [`remove`] in a transaction of its own. Errors: `EIO`, `ENOSPC` if even the pool is empty.
+/// [`remove`] in a transaction of its own. It takes no space. Errors: `EIO`.
 pub(crate) fn done(sb: &Sb, ino: Ino) -> Result {
     retry_nomem(|| {
-        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
-        let mut trans = Trans::start(sb, Credits::EDIT, space)?;
+        let mut trans = Trans::start(sb, Credits::EDIT, MetaSpace::adopt(sb, 0))?;
         remove(&mut trans, ino)?;
         trans.apply();
         trans.stop()

@@ -40,7 +40,7 @@ use crate::kapi::iomap::{zero_range, InvalidateHeld};
 use crate::kapi::kiocb::File;
 use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
 use crate::kapi::remap::{remap_prep, RemapLocks, REMAP_FILE_CAN_SHORTEN, REMAP_FILE_DEDUP};
-use kernel::error::code::{EINTR, EINVAL, EMLINK, ENOSPC};
+use kernel::error::code::{EINTR, EINVAL, EIO, EMLINK, ENOSPC};
 use kernel::prelude::*;
 
 /// `remap_file_range`: makes `[dst_pos, dst_pos + len)` of `dst` share the blocks of `src`.
@@ -163,7 +163,9 @@ impl Remap<'_> {
                 return (done, Err(EINTR));
             }
             match self.batch(done) {
-                Ok(next) => done = next.max(done + 1),
+                Ok(next) if next > done => done = next,
+                // Nothing may be passed by.
+                Ok(_) => return (done, Err(EIO)),
                 Err((at, e)) => return (at, Err(e)),
             }
             cond_resched();
@@ -190,7 +192,10 @@ impl Remap<'_> {
             Ok(space) => space,
             // What is done needs none.
             Err(e) => match self.done_before(at) {
-                Ok(n) if e == ENOSPC && n > 0 => return Ok(at + n),
+                Ok(n) if e == ENOSPC && n > 0 => {
+                    self.grow(at + n).map_err(|e| (at, e))?;
+                    return Ok(at + n);
+                }
                 _ => return Err((at, e)),
             },
         };
@@ -205,6 +210,7 @@ impl Remap<'_> {
                 Err(_) if most > 1 && !self.sb.is_shutdown() => {
                     trans.cancel();
                     most = 1;
+                    continue;
                 }
                 Err(e) => return Err((done, e)),
             }
@@ -247,7 +253,8 @@ impl Remap<'_> {
         Ok(false)
     }
 
-    /// How many blocks from `at` on are the source's already: of a clone that did not come to its end.
+    /// How many blocks from `at` on are the source's already, of a clone that did not come to its end, or
+    /// holes on both sides.
     fn done_before(&self, at: u64) -> Result<u64> {
         let mut ext = ExtSet::lock([self.from, self.to]);
         let (from, to) = (self.src + at, self.dst + at);
@@ -256,6 +263,10 @@ impl Remap<'_> {
         Ok(match (source, old) {
             (Old::Written(s), Old::Written(d)) if s.phys == d.phys => {
                 s.len.min(d.len).min(self.blocks - at)
+            }
+            (s, Old::Hole { end }) if s.written().is_none() => {
+                let hole = s.end().saturating_sub(from);
+                hole.min(end.saturating_sub(to)).min(self.blocks - at)
             }
             _ => 0,
         })

@@ -143,8 +143,7 @@ fn stage(sb: &Sb, inode: &Inode, ext: &mut InodeExt, pieces: &[Piece], pool: boo
     }
     let share = match (blocks, pool) {
         // Preallocated blocks are the file's already: their conversion may use the pool (B2b, B2c).
-        (0, _) => Share::Most,
-        (_, true) => Share::All,
+        (0, _) | (_, true) => Share::Most,
         (_, false) => Share::None,
     };
     let ahead = match ext.staging.reserved_blocks() >= AHEAD && share == Share::None {

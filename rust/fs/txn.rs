@@ -39,7 +39,7 @@ use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::rwsem::WriteGuard;
 use crate::seam::FVec;
-use kernel::error::code::{EFSCORRUPTED, EIO, ENOSPC};
+use kernel::error::code::{EFSCORRUPTED, EIO};
 use kernel::error::Result;
 use kernel::prelude::*;
 
@@ -76,18 +76,13 @@ impl<'a> MetaSpace<'a> {
         Ok(Self { sb, left: n })
     }
 
-    /// Sets as much aside as there is: `most` blocks, or less, but at least `least`.
+    /// Sets `most` blocks aside, or on a full filesystem `least`, of the pool too as far as `share` says: so
+    /// that many may take a step each at the same time.
     pub(crate) fn batch(sb: &'a Sb, most: u64, least: u64, share: Share) -> Result<Self> {
-        let left = sb.retry_enospc(|| {
-            let mut n = most;
-            loop {
-                match sb.space().reserve(n, share) {
-                    Err(ENOSPC) if n > least => n = (n / 2).max(least),
-                    other => return other.map(|()| n),
-                }
-            }
-        })?;
-        Ok(Self { sb, left })
+        if sb.space().reserve(most, Share::None).is_ok() {
+            return Ok(Self { sb, left: most });
+        }
+        Self::reserve_from(sb, least, share)
     }
 
     /// Takes over `n` blocks that the caller has reserved before (B2b).

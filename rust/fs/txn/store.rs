@@ -89,7 +89,7 @@ impl NodeStore for Trans<'_> {
             For::RefcountNode
         } else {
             if self.space.left == 0 {
-                // Only a rename on a full filesystem may come here: it has set nothing aside.
+                // Who has set nothing aside may come here: a rename or truncation on a full filesystem.
                 return Err(ENOSPC);
             }
             self.space.left -= 1;
