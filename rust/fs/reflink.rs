@@ -229,7 +229,7 @@ impl Remap<'_> {
         }
         match self.frees(at)? {
             // On a full disk a clone can make room, like a punch (B2c).
-            true => MetaSpace::batch(self.sb, BATCH_SPACE, 2 * EDIT_SPACE, Share::Half),
+            true => MetaSpace::reserve_from(self.sb, 2 * EDIT_SPACE, Share::Half),
             false => MetaSpace::reserve(self.sb, BATCH_SPACE),
         }
     }

@@ -3,13 +3,9 @@
 //! What a block device has done, and the kernel's small objects.
 
 use calf_vmlib::error::Context;
-use calf_vmlib::file::open_with;
-use calf_vmlib::sys::{Aligned, O_DIRECT};
 use calf_vmlib::{ensure, Result};
-use std::io::{Seek, SeekFrom};
 use std::ops::Sub;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Counters of `/sys/block/<device>/stat`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,18 +33,6 @@ impl Sub for Io {
             flushes: self.flushes - o.flushes,
         }
     }
-}
-
-/// Writes zeros to all of a device: a disk in memory takes a page from the kernel at the first write to
-/// it, which is not the business of whatever is measured first.
-pub fn fill(dev: &Path) -> Result {
-    let f = open_with(dev, O_DIRECT)?;
-    let end = (&f).seek(SeekFrom::End(0))?;
-    let zeros = Aligned::new(1 << 20);
-    for at in (0..end).step_by(zeros.len()) {
-        f.write_all_at(&zeros, at)?;
-    }
-    Ok(())
 }
 
 /// A device whose counters can be read.

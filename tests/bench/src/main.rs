@@ -13,7 +13,7 @@ mod disk;
 mod turn;
 
 use calf_vmlib::nullb::NullDisk;
-use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Result};
+use calf_vmlib::{ensure, ensure_eq, ktap, Env, Result};
 use cases::Case;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ fn all(env: &Env) -> Result {
         // What completes at once leaves no idle time.
         "null" => {
             let disk = NullDisk::new("bench", 1024, &[("irqmode", "0")])?;
-            disk::fill(&disk.path).ctx("fill the null_blk")?;
+            disk.fill()?;
             Some(disk)
         }
         _ => None,

@@ -3,9 +3,13 @@
 //! A disk in memory (`null_blk`) that is slow, fails, or has a volatile cache, as a test wants it.
 
 use crate::error::Context;
+use crate::file::open_direct;
 use crate::fs::command;
+use crate::sys::Aligned;
 use crate::{Env, Fail, Result};
 use rustix::mount::MountFlags;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -45,6 +49,18 @@ impl NullDisk {
         }
         disk.set("power", "1")?;
         Ok(disk)
+    }
+
+    /// Writes zeros to all of it: it takes each page from the kernel at the first write there, which is not
+    /// the business of whatever is measured, or fails, later.
+    pub fn fill(&self) -> Result {
+        let disk = open_direct(&self.path)?;
+        let end = (&disk).seek(SeekFrom::End(0))?;
+        let zeros = Aligned::new(1 << 20);
+        for at in (0..end).step_by(zeros.len()) {
+            disk.write_all_at(&zeros, at).ctx("fill the disk")?;
+        }
+        Ok(())
     }
 
     /// Writes a setting.

@@ -340,7 +340,7 @@ fn freeing_goes_on_when_renames_are_refused(env: &Env) -> Result {
             for dir in ["a", "b"] {
                 std::fs::create_dir(m.path(dir))?;
             }
-            let name = |dir: &str, i| m.path(&format!("{dir}/{i}{}", "x".repeat(240)));
+            let new = |i| m.path(&format!("b/{i}{}", "x".repeat(240)));
             for i in 0..300 {
                 std::fs::File::create(m.path(&format!("a/{i}")))?;
             }
@@ -354,7 +354,7 @@ fn freeing_goes_on_when_renames_are_refused(env: &Env) -> Result {
             to_the_brim(m)?;
             let mut refused = 0;
             for i in 0..300 {
-                match std::fs::rename(m.path(&format!("a/{i}")), name("b", i)) {
+                match std::fs::rename(m.path(&format!("a/{i}")), new(i)) {
                     Err(e) if is_enospc(&e) => refused += 1,
                     other => other?,
                 }

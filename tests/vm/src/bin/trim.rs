@@ -13,8 +13,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Command;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;

@@ -10,12 +10,10 @@ use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Kmsg};
-use calf_vmlib::sys::Aligned;
 use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Fail, Result};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What fails, whose, and with what in memory.
@@ -42,11 +40,7 @@ pub fn next(n: u32) -> u32 {
 /// A disk in memory that has all its memory already: it needs none under a fault.
 pub fn disk(name: &str, mib: u32) -> Result<NullDisk> {
     let disk = NullDisk::new(name, mib, &[])?;
-    let raw = calf_vmlib::file::open_direct(&disk.path)?;
-    let zeros = Aligned::new(1 << 20);
-    for at in 0..u64::from(mib) {
-        raw.write_all_at(&zeros, at << 20).ctx("fill the disk")?;
-    }
+    disk.fill()?;
     Ok(disk)
 }
 
