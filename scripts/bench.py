@@ -3,6 +3,7 @@
 """Tables and plots of what tests/bench measured.
 
     bench.py --log GUEST.LOG --run uml|qemu|icount --out FOLDER   reads a run into FOLDER/<run>.json, prints its table
+                                                                  (--log again: a part that was measured by itself)
     bench.py --out FOLDER --docs docs/performance.md              puts the tables of all runs there into the document
 
 Both write FOLDER/index.html. A value is the median of the rounds; a ratio is that of two medians, with the interval
@@ -30,9 +31,8 @@ METRICS = {"uml": [("time", "Time", "µs")] + IO, "qemu": [("time", "Time", "µs
 TITLE = {"uml": "User Mode Linux", "qemu": "QEMU", "icount": "QEMU, instructions counted"}
 
 
-def read_log(path):
-    """{case: {"unit": ..., "fs": {filesystem: [sample, ...]}}}"""
-    cases = {}
+def read_log(path, cases):
+    """Adds to {case: {"unit": ..., "fs": {filesystem: [sample, ...]}}}."""
     with open(path, errors="replace") as f:
         for line in f:
             if not line.startswith("CALF-BENCH "):
@@ -41,7 +41,6 @@ def read_log(path):
             case = cases.setdefault(w["case"], {"unit": w["unit"], "fs": {}})
             n = {k: int(v) for k, v in w.items() if k not in ("case", "unit", "fs")}
             case["fs"].setdefault(w["fs"], []).append(n)
-    return cases
 
 
 def value(metric, s):
@@ -140,14 +139,15 @@ def terminal(run, cases):
 def markdown(runs):
     out = []
     for run, data in runs.items():
-        rounds = max(r["rounds"] for c in data.values() for m in c["metrics"].values() for r in m.values())
+        each = [r["rounds"] for c in data.values() for m in c["metrics"].values() for r in m.values()]
+        rounds, fewest = max(each), min(each)
         for metric, title, unit in METRICS[run]:
             body = list(rows(data, metric))
             # Few rounds count well enough, but say little of time.
             if not body or metric == "time" and rounds < 5:
                 continue
             out += ["### %s of an operation%s" % (title, " (%s)" % unit if unit else ""), "",
-                    "%s, %d round%s." % (TITLE[run], rounds, "" if rounds == 1 else "s"), "",
+                    "%s, %s%d round%s." % (TITLE[run], "" if fewest == rounds else "%d to " % fewest, rounds, "" if rounds == 1 else "s"), "",
                     "| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
             out += ["| %s |" % " | ".join(r) for r in body] + [""]
     return "\n".join(out)
@@ -240,14 +240,17 @@ def page(runs):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--log")
+    p.add_argument("--log", action="append")
     p.add_argument("--run", choices=list(METRICS))
     p.add_argument("--out", required=True)
     p.add_argument("--docs")
     opt = p.parse_args()
     os.makedirs(opt.out, exist_ok=True)
     if opt.log:
-        cases = summarize(opt.run, read_log(opt.log))
+        cases = {}
+        for path in opt.log:
+            read_log(path, cases)
+        cases = summarize(opt.run, cases)
         if not cases:
             sys.exit("bench.py: nothing was measured")
         with open(os.path.join(opt.out, opt.run + ".json"), "w") as f:

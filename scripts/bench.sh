@@ -7,7 +7,7 @@
 # CASES=a,b      parts of the names of cases (all)
 # FS=calf,xfs    parts of the names of filesystems (all); raw is the device without one
 # ROUNDS=N       how often each has its turn (10)
-# SIZE=full      the large sizes too
+# SIZE=full      the large sizes too (large: only those); they take 8 GiB of disk, or memory
 # DEVICE=null    a disk in memory without a queue (with icount always), else the VM's disk
 CALF_LONG=1
 RUNNER=${RUNNER:-auto}
@@ -19,13 +19,23 @@ run=$RUNNER
 # QEMU's kernel has the other filesystems only if asked.
 [ "$RUNNER" = uml ] || export KERNEL_CONFIG=full
 prepare release
+# Their largest file takes 4 GiB of the disk, which is in the VM's memory or not.
+case ${SIZE:-small} in
+small) ;;
+full | large) export CALF_DISK_SIZE=${CALF_DISK_SIZE:-8G} ;;
+*) die "SIZE=$SIZE: small, full or large" ;;
+esac
 vm_command bench
+if [ "${SIZE:-small}" != small ] && [ "${DEVICE:-}" = null ]; then
+	VM_MACHINE+=(--memory 9G)
+	VM+=(--memory 9G)
+fi
 # The host's disk shall not matter where memory can take its place.
 fast=
 if [ -w /dev/shm ] && [ "$(df --output=avail -m /dev/shm | tail -n 1)" -gt 8192 ]; then
 	fast=$(mktemp -d /dev/shm/calf-bench.XXXXXX)
 	trap 'rm -rf "$fast"' EXIT
-	truncate -s 2G "$fast/test.img"
+	truncate -s "${CALF_DISK_SIZE:-2G}" "$fast/test.img"
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$fast/test.img" --log "$VMDIR")
 fi
 words="CALF_BENCH_ROUNDS=${ROUNDS:-10} CALF_BENCH_CASES=${CASES:-} CALF_BENCH_FS=${FS:-}"

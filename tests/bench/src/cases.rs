@@ -5,6 +5,7 @@
 mod clone;
 mod data;
 mod direct;
+mod growth;
 mod names;
 mod space;
 
@@ -25,6 +26,8 @@ pub enum Needs {
     Reflink,
     /// Unshare.
     Unshare,
+    /// `mkfs` that writes little, however large the disk is.
+    SparseMkfs,
 }
 
 /// One case.
@@ -37,6 +40,8 @@ pub struct Case {
     pub needs: Needs,
     /// It can do with the device itself in place of a file.
     pub raw: bool,
+    /// It has a disk of its own, in memory, of so many GiB as its size says.
+    pub own_disk: bool,
     /// Sizes it runs with.
     pub sizes: &'static [u64],
     /// More of them, which take long.
@@ -56,6 +61,7 @@ impl Case {
             unit,
             needs: Needs::Nothing,
             raw: false,
+            own_disk: false,
             sizes: &[0],
             full: &[],
             run,
@@ -74,6 +80,14 @@ impl Case {
         Case { needs, ..self }
     }
 
+    const fn on_own_disk(self) -> Case {
+        Case {
+            own_disk: true,
+            needs: Needs::SparseMkfs,
+            ..self
+        }
+    }
+
     const fn also_raw(self) -> Case {
         Case { raw: true, ..self }
     }
@@ -85,6 +99,7 @@ impl Case {
             Needs::Nothing => true,
             Needs::Reflink => kind.reflink,
             Needs::Unshare => kind.unshare,
+            Needs::SparseMkfs => kind.sparse_mkfs,
         }
     }
 }
@@ -97,6 +112,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         .chain(names::CASES)
         .chain(clone::CASES)
         .chain(space::CASES)
+        .chain(growth::CASES)
 }
 
 /// Bytes of a block.

@@ -5,7 +5,7 @@
 //! `scripts/bench.py` makes tables of what it prints: a line `CALF-BENCH` for each case, filesystem and round.
 //!
 //! Environment: `CALF_BENCH_CASES`, `CALF_BENCH_FS` (comma separated; a case is chosen by a part of its name, or by name and size),
-//! `CALF_BENCH_ROUNDS`, `CALF_BENCH_SIZE` (`full`: the large ones too), `CALF_BENCH_DEVICE` (`null`: a disk in memory
+//! `CALF_BENCH_ROUNDS`, `CALF_BENCH_SIZE` (`full`: the large ones too, `large`: only those), `CALF_BENCH_DEVICE` (`null`: a disk in memory
 //! without a queue, else the test disk).
 
 mod cases;
@@ -29,8 +29,15 @@ fn chosen(words: &str, name: &str) -> bool {
     words.is_empty() || words.split(',').any(one)
 }
 
+/// What completes at once leaves no idle time.
+const AT_ONCE: &[(&str, &str)] = &[("irqmode", "0")];
+
 /// One case on a fresh filesystem.
 fn one(env: &Env, kind: &'static Kind, case: &Case, arg: u64) -> Result<Sample> {
+    let mib = u32::try_from(arg << 10).unwrap_or(u32::MAX);
+    let own = case.own_disk.then(|| NullDisk::new("own", mib, AT_ONCE));
+    let own = own.transpose()?;
+    let env = &own.as_ref().map_or_else(|| env.clone(), |n| n.env(env));
     kind.mkfs(env)?;
     let mut turn = Turn::new(env, kind)?;
     (case.run)(&mut turn, arg)?;
@@ -59,11 +66,13 @@ fn tell(name: &str, case: &Case, kind: &Kind, round: u64, s: &Sample) {
 }
 
 fn all(env: &Env) -> Result {
+    let size = word("CALF_BENCH_SIZE");
     let rounds: u64 = word("CALF_BENCH_ROUNDS").parse().unwrap_or(1);
     let null = match word("CALF_BENCH_DEVICE").as_str() {
-        // What completes at once leaves no idle time.
         "null" => {
-            let disk = NullDisk::new("bench", 1024, &[("irqmode", "0")])?;
+            // The largest file takes 4 GiB.
+            let mib = if size == "small" { 1024 } else { 6144 };
+            let disk = NullDisk::new("bench", mib, AT_ONCE)?;
             disk.fill()?;
             Some(disk)
         }
@@ -72,13 +81,13 @@ fn all(env: &Env) -> Result {
     let env = null.as_ref().map_or_else(|| env.clone(), |n| n.env(env));
     // Nobody else writes back behind our back; whoever measures also syncs.
     std::fs::write("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
-    let full = word("CALF_BENCH_SIZE") == "full";
+    let (small, large) = (size != "large", matches!(&*size, "full" | "large"));
     let mut bad = BTreeSet::new();
     let (mut count, mut failed) = (0, 0);
     for round in 0..rounds {
         for case in cases::all() {
-            let sizes = case.sizes.iter().chain(case.full.iter().filter(|_| full));
-            for &arg in sizes {
+            let sizes = case.sizes.iter().filter(|_| small);
+            for &arg in sizes.chain(case.full.iter().filter(|_| large)) {
                 let name = match case.sizes.len() + case.full.len() {
                     1 => case.name.to_string(),
                     _ => format!("{}@{arg}", case.name),

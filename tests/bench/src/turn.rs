@@ -22,6 +22,8 @@ pub struct Kind {
     pub reflink: bool,
     /// It can unshare.
     pub unshare: bool,
+    /// `mkfs` writes little, however large the disk is: no tables of inodes.
+    pub sparse_mkfs: bool,
 }
 
 /// Not a filesystem: the device itself, what it can do at most.
@@ -34,12 +36,14 @@ pub const KINDS: [Kind; 5] = [
         mkfs: &["mkfs.calf", "-f"],
         reflink: true,
         unshare: true,
+        sparse_mkfs: true,
     },
     Kind {
         fs: "xfs",
         mkfs: &["mkfs.xfs", "-f", "-q", "-m", "reflink=1"],
         reflink: true,
         unshare: true,
+        sparse_mkfs: true,
     },
     Kind {
         fs: "ext4",
@@ -52,18 +56,21 @@ pub const KINDS: [Kind; 5] = [
         ],
         reflink: false,
         unshare: false,
+        sparse_mkfs: false,
     },
     Kind {
         fs: "btrfs",
         mkfs: &["mkfs.btrfs", "-f", "-q"],
         reflink: true,
         unshare: false,
+        sparse_mkfs: true,
     },
     Kind {
         fs: RAW,
         mkfs: &[],
         reflink: false,
         unshare: false,
+        sparse_mkfs: false,
     },
 ];
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("clone", "extent", clone)
-        .sized(&[1, 10, 100, 1000, 10000], &[100_000])
+        .sized(&[1, 10, 100, 1000, 10000], &[100_000, 1_000_000])
         .needs(Needs::Reflink),
     Case::new("clone-again", "extent", clone_again)
         .sized(&[1000, 10000], &[100_000])
@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
         .sized(&[1000, 10000], &[])
         .needs(Needs::Unshare),
     Case::new("punch-every-other", "punch", punch).sized(&[1000, 4096], &[100_000]),
-    Case::new("delete-extents", "extent", delete).sized(&[1000, 10000], &[100_000]),
+    Case::new("delete-extents", "extent", delete).sized(&[1000, 10000], &[100_000, 1_000_000]),
     Case::new("delete-shared", "extent", delete_shared)
         .sized(&[1000, 10000], &[100_000])
         .needs(Needs::Reflink),
