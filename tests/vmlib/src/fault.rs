@@ -86,6 +86,23 @@ impl Faults {
         fs::write(&path, bio).ctx(path)
     }
 
+    /// While the result lives, every request of the calling thread to the device fails with `EIO`.
+    pub fn all_requests(&self) -> Result<Lasting> {
+        for (file, value) in [
+            ("interval", "1"),
+            ("times", "-1"),
+            ("space", "0"),
+            ("task-filter", "Y"),
+            ("probability", "100"),
+        ] {
+            debug("fail_make_request", file, value)?;
+        }
+        let lasting = Lasting;
+        self.choose(Some(Kind::Bio))?;
+        fs::write(MY_REQUESTS, "1").ctx(MY_REQUESTS)?;
+        Ok(lasting)
+    }
+
     /// The n-th (from 1) will fail. The next thing to do is what is tested.
     pub fn arm(&mut self, who: Who, n: u32) -> Result {
         self.armed = match who {
@@ -123,6 +140,21 @@ impl Drop for Faults {
         self.disarm();
         // The disk may be gone already.
         let _ = self.choose(None);
+    }
+}
+
+/// Says whether chance decides over the requests of a thread too.
+const MY_REQUESTS: &str = "/proc/thread-self/make-it-fail";
+
+/// No request of a thread succeeds; they do again when this is dropped, by the same thread.
+pub struct Lasting;
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        // A failure shows in what is done next.
+        let _ = fs::write(MY_REQUESTS, "0");
+        let _ = debug("fail_make_request", "probability", "0");
+        let _ = debug("fail_make_request", "task-filter", "N");
     }
 }
 

@@ -2,13 +2,14 @@
 
 //! A full disk: what was accepted is kept, and when all is deleted the free count is what it was.
 
+use calf_vmlib::fault::Faults;
 use calf_vmlib::file::{
     self, check_pattern, clone_file, clone_range, fallocate, open, open_direct, patterned, punch,
     write_direct, write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
 use calf_vmlib::sys::{Loop, Map};
-use calf_vmlib::{cases, ensure, ensure_eq, ktap, observe, Context, Env, Result};
+use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::unix::fs::FileExt;
@@ -375,6 +376,46 @@ fn freeing_goes_on_when_renames_are_refused(env: &Env) -> Result {
     Ok(())
 }
 
+/// An error that stays, in the middle of what is freed piece by piece, is told; it is not tried for ever.
+fn freeing_where_nothing_can_be_read(env: &Env) -> Result {
+    const EXTENTS: u64 = 2000;
+    for bs in ["4096", "1024"] {
+        fs_of(env, 32 << 20, bs, |m| {
+            let step = m.space()?.bsize * 2;
+            let f = open(&m.path("f"))?;
+            for i in 0..EXTENTS {
+                write_pattern(&f, 1, i * step, 512)?;
+            }
+            drop(f);
+            m.sync()?;
+            to_the_brim(m)?;
+            m.cycle()?;
+            let before = m.space()?.free;
+            let disk = m.dev.file_name().unwrap_or_default().to_string_lossy();
+            let faults = Faults::new(&disk)?;
+            // The first node of its extents is in memory now, the others are not.
+            let f = open(&m.path("f"))?;
+            check_pattern(&f, 1, 0, 512)?;
+            let cut = {
+                let _nothing = faults.all_requests()?;
+                f.set_len(512)
+            };
+            ensure_errno!(cut, Errno::IO, "truncate");
+            drop((f, faults));
+            // What is left is done by the next who cuts it, or the next mount.
+            m.cycle()?;
+            open(&m.path("f"))?.set_len(512).ctx("truncate again")?;
+            m.sync()?;
+            m.cycle()?;
+            check_pattern(&open(&m.path("f"))?, 1, 0, 512)?;
+            let freed = m.space()?.free - before;
+            ensure!(freed >= EXTENTS - 1, "{freed} blocks became free");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A clone over blocks that it frees is a freeing operation.
 fn clone_over_fragments_on_a_full_disk(env: &Env) -> Result {
     const LEN: u64 = 16 << 20;
@@ -492,6 +533,7 @@ fn main() -> ExitCode {
             clone_over_fragments_on_a_full_disk,
             rename_on_a_full_disk,
             freeing_goes_on_when_renames_are_refused,
+            freeing_where_nothing_can_be_read,
             direct,
             overwrite_shared_on_a_full_disk,
         ],
