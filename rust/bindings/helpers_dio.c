@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "calf_bindings.h"
 
+struct bio_set calf_dio_bio_set;
+
+int calf_dio_bio_set_init(void)
+{
+	return bioset_init(&calf_dio_bio_set, BIO_POOL_SIZE, offsetof(struct iomap_ioend, io_bio),
+			   BIOSET_NEED_BVECS | BIOSET_PERCPU_CACHE);
+}
+
+void calf_dio_bio_set_exit(void)
+{
+	bioset_exit(&calf_dio_bio_set);
+}
+
 bool calf_file_is_sync(const struct file *file)
 {
 	return file->f_flags & (O_DSYNC | __O_SYNC);

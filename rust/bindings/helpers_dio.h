@@ -3,6 +3,7 @@
 #ifndef CALF_HELPERS_DIO_H
 #define CALF_HELPERS_DIO_H
 
+#include <linux/bio.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/iomap.h>
@@ -22,6 +23,14 @@ static const u32 CALF_CONST_FALLOC_FL_WRITE_ZEROES = FALLOC_FL_WRITE_ZEROES;
 /* What io_uring and AIO need to know of the file operations. */
 static const fop_flags_t CALF_CONST_FOP_FLAGS = FOP_BUFFER_RASYNC | FOP_BUFFER_WASYNC |
 						FOP_DIO_PARALLEL_WRITE | FOP_DONTCACHE;
+
+/*
+ * Bios of direct writes, each in an ioend, as in `iomap_ioend_bioset`, but with a cache for each CPU as in
+ * `fs_bio_set`. Of the module as a whole, from `calf_dio_bio_set_init` to `bioset_exit`.
+ */
+extern struct bio_set calf_dio_bio_set;
+int calf_dio_bio_set_init(void);
+void calf_dio_bio_set_exit(void);
 
 bool calf_file_is_sync(const struct file *file);
 bool calf_inode_is_nosec(const struct inode *inode);

@@ -120,11 +120,6 @@ void calf_file_accessed(struct file *file)
 	file_accessed(file);
 }
 
-int calf_iocb_flags(const struct kiocb *iocb)
-{
-	return iocb->ki_flags;
-}
-
 ssize_t calf_generic_write_sync(struct kiocb *iocb, ssize_t count)
 {
 	return generic_write_sync(iocb, count);

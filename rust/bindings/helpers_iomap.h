@@ -53,7 +53,6 @@ void calf_mapping_set_large_folios(struct address_space *mapping);
 size_t calf_iov_iter_count(const struct iov_iter *i);
 struct inode *calf_file_inode(const struct file *file);
 void calf_file_accessed(struct file *file);
-int calf_iocb_flags(const struct kiocb *iocb);
 ssize_t calf_generic_write_sync(struct kiocb *iocb, ssize_t count);
 void calf_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops);
 void calf_file_set_odirect(struct file *file);

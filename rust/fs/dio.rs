@@ -161,14 +161,13 @@ impl<'a> Lock<'a> {
 
 /// Writes. `zero_gap` zeroes from EOF up to a position past it, with `i_rwsem` held exclusively.
 ///
-/// Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `ENOSPC`, `EIO`, `EFAULT`. No lock is held.
+/// Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `ENOSPC`, `EIO`, `EFAULT`. No lock is held, and the filesystem was just
+/// seen to be running (`Sb::check_shutdown`).
 pub(crate) fn write(
     iocb: &mut Kiocb<'_, Calf>,
     from: &mut IovIter<'_>,
     zero_gap: fn(&Inode, u64) -> Result,
 ) -> Result<Outcome> {
-    let sb = iocb.inode().sb().data();
-    sb.check_shutdown()?;
     if !iocb.is_atomic() {
         return write_locked(iocb, from, zero_gap, false);
     }

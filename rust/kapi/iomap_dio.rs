@@ -164,7 +164,7 @@ impl<T: DioOps> Table<T> {
     ///
     /// # Safety
     ///
-    /// Called by iomap as `iomap_dio_ops::submit_io` for a bio of `iomap_ioend_bioset`.
+    /// Called by iomap as `iomap_dio_ops::submit_io` for a bio of [`BioSet`].
     unsafe extern "C" fn submit_io(
         iter: *const bindings::iomap_iter,
         bio: *mut bindings::bio,
@@ -223,8 +223,34 @@ impl<T: DioOps> Table<T> {
     const OPS: bindings::iomap_dio_ops = bindings::iomap_dio_ops {
         end_io: Some(Self::end_io),
         submit_io: Some(Self::submit_io),
-        bio_set: &raw mut bindings::iomap_ioend_bioset,
+        bio_set: &raw mut bindings::calf_dio_bio_set,
     };
+}
+
+/// The bios of direct writes. A module has one, before its first mount and until after its last.
+///
+/// # Invariants
+///
+/// `calf_dio_bio_set` is initialised while this lives, and only then.
+pub(super) struct BioSet(());
+
+impl BioSet {
+    /// # Safety
+    ///
+    /// There is no other one.
+    pub(super) unsafe fn create() -> Result<Self> {
+        // SAFETY: Not initialised, by the safety requirements.
+        to_result(unsafe { bindings::calf_dio_bio_set_init() })?;
+        // INVARIANT: Just initialised.
+        Ok(Self(()))
+    }
+}
+
+impl Drop for BioSet {
+    fn drop(&mut self) {
+        // SAFETY: Initialised, by the type invariant. Nothing is mounted any more, so that no request is under way.
+        unsafe { bindings::calf_dio_bio_set_exit() };
+    }
 }
 
 /// A table of direct I/O callbacks.

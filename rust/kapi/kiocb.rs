@@ -156,7 +156,7 @@ impl<F: FileSystem> Kiocb<'_, F> {
 
     fn has(&self, flag: i32) -> bool {
         // SAFETY: Valid by the requirements of `from_raw`.
-        unsafe { bindings::calf_iocb_flags(self.ptr) & flag != 0 }
+        unsafe { (*self.ptr).ki_flags & flag != 0 }
     }
 
     /// `IOCB_DIRECT`.

@@ -7,6 +7,7 @@
 
 use super::fs_context::{init_fs_context, MountOps};
 use super::inode::InodeBox;
+use super::iomap_dio::BioSet;
 use super::super_ops::SuperOps;
 use crate::bindings;
 use core::marker::PhantomData;
@@ -83,8 +84,9 @@ impl Drop for InodeCache {
 pub struct Registration<T: SuperOps + MountOps> {
     #[pin]
     fs: Opaque<bindings::file_system_type>,
-    // Dropped after `fs` has been unregistered by `PinnedDrop`.
+    // Dropped after `fs` has been unregistered by `PinnedDrop`, like what follows.
     _cache: InodeCache,
+    _bios: BioSet,
     _t: PhantomData<T>,
 }
 
@@ -103,6 +105,8 @@ impl<T: SuperOps + MountOps> Registration<T> {
         unsafe { super::mounted::init() };
         try_pin_init!(Self {
             _cache: InodeCache::create::<T>(cache_name)?,
+            // SAFETY: A module registers once.
+            _bios: unsafe { BioSet::create() }?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.name = T::NAME.as_char_ptr();
