@@ -97,7 +97,6 @@ fn trim(env: &Env) -> Result {
         let gone = open(&m.path("gone"))?;
         write_pattern(&gone, 2, 0, 8 * MIB)?;
         m.sync()?;
-        let full = s.used()?;
         // Not all of it is new: mkfs had zeroed a few blocks, which the pool kept from FITRIM.
         ensure_eq!(s.held(&keep)?, 4 * MIB, "bytes of a file held");
         ensure_eq!(s.held(&gone)?, 8 * MIB, "bytes of a file held");
