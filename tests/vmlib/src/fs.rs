@@ -4,7 +4,8 @@
 
 use crate::error::{Context, Fail};
 use crate::gate::until;
-use crate::{ensure, ensure_eq, ktap, observe, sys, Env, Result};
+use crate::sys::{self, Loop};
+use crate::{ensure, ensure_eq, ktap, observe, Env, Result};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
@@ -247,10 +248,30 @@ impl Mounted {
         self.mnt.join(name)
     }
 
+    /// The root directory.
+    pub fn dir(&self) -> Result<File> {
+        File::open(&self.mnt).ctx("open the mount point")
+    }
+
+    /// The filesystem's own options as mountinfo shows them.
+    pub fn options(&self) -> Result<String> {
+        let all = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let mnt = self.mnt.display().to_string();
+        let line = all
+            .lines()
+            .rfind(|l| l.split(' ').nth(4) == Some(&mnt))
+            .ok_or(Fail::new("not in mountinfo"))?;
+        Ok(line.rsplit(' ').next().unwrap_or_default().to_owned())
+    }
+
+    /// Is this one of [`Mounted::options`]?
+    pub fn has_option(&self, opt: &str) -> Result<bool> {
+        Ok(self.options()?.split(',').any(|o| o == opt))
+    }
+
     /// Writes everything back (syncfs).
     pub fn sync(&self) -> Result {
-        let dir = File::open(&self.mnt).ctx("open the mount point")?;
-        rustix::fs::syncfs(&dir).ctx("syncfs")
+        rustix::fs::syncfs(self.dir()?).ctx("syncfs")
     }
 
     /// Space counters.
@@ -298,6 +319,22 @@ pub fn with_fs(
     outcome?;
     umount?;
     check
+}
+
+/// Bytes of the filesystem of [`with_small`].
+pub const SMALL: u64 = 48 << 20;
+
+/// [`with_fs`] on a part of the device, which is made faster.
+pub fn with_small(
+    env: &Env,
+    mkfs_args: &[&str],
+    opts: &str,
+    f: impl FnOnce(&mut Mounted) -> Result,
+) -> Result {
+    let small = Loop::new(&env.dev, SMALL).ctx("loop device")?;
+    let dev = small.path.clone();
+    let env = Env { dev, ..env.clone() };
+    with_fs(&env, mkfs_args, opts, f)
 }
 
 /// [`with_fs`] with the smallest and the largest block size.

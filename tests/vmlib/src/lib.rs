@@ -4,6 +4,7 @@
 //!
 //! * [`ktap`]: a list of cases in, KTAP and an exit status out;
 //! * [`check`]: the checker module, its counters and reports;
+//! * [`device`]: a device past the page cache;
 //! * [`dm`]: a device-mapper device;
 //! * [`env`]: where the disks, the mount point, the module and the tools are;
 //! * [`fs`]: format, mount, unmount, check;
@@ -16,6 +17,7 @@
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
 
 pub mod check;
+pub mod device;
 pub mod dm;
 pub mod env;
 pub mod error;

@@ -6,38 +6,20 @@
 //! A crash is played by copying the device, while it is mounted, to the second disk, which is then
 //! mounted like a device after a power failure.
 
+use calf_vmlib::device::{copy, raw};
 use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, with_fs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{Aligned, Loop};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Bytes of the filesystem that is copied.
 const SIZE: u64 = 128 << 20;
-
-fn raw(dev: &Path, write: bool) -> Result<File> {
-    let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::DIRECT | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(dev, flags, Mode::empty()).ctx(dev.display())?;
-    Ok(fd.into())
-}
-
-/// Copies the device as it is now to the second disk.
-fn snapshot(dev: &Path, env: &Env) -> Result {
-    let (from, to) = (raw(dev, false)?, raw(&env.scratch, true)?);
-    let mut buf = Aligned::new(1 << 20);
-    for at in (0..SIZE).step_by(buf.len()) {
-        from.read_exact_at(&mut buf, at).ctx("copy: read")?;
-        to.write_all_at(&buf, at).ctx("copy: write")?;
-    }
-    to.sync_all().ctx("copy: fsync")
-}
 
 /// Formats a part of the device, runs `work` on it, "crashes" with everything open, and runs
 /// `look` on what a mount of the copy shows.
@@ -51,7 +33,7 @@ fn crash(
     let mut m = Mounted::new(&small.path, &env.mnt, "")?;
     let open_files = work(&mut m)?;
     m.sync()?;
-    snapshot(&small.path, env)?;
+    copy(&small.path, &env.scratch, SIZE)?;
     drop(open_files);
     m.umount()?;
     drop(m);

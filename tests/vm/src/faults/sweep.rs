@@ -10,7 +10,7 @@ use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Kmsg};
-use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Fail, Result};
+use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Result};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
@@ -369,14 +369,7 @@ fn promises(m: &Mounted) -> BTreeMap<String, i64> {
 
 /// Is the filesystem shut down?
 pub fn is_down(m: &Mounted) -> Result<bool> {
-    let all = fs::read_to_string("/proc/self/mountinfo")?;
-    let mnt = m.mnt.display().to_string();
-    let line = all.lines().rfind(|l| l.split(' ').nth(4) == Some(&mnt));
-    let line = line.ok_or(Fail::new("not in mountinfo"))?;
-    let opts = line.rsplit(' ').next().unwrap_or_default();
-    Ok(opts
-        .split(',')
-        .any(|o| o == "shutdown" || o == "emergency_ro"))
+    Ok(m.has_option("shutdown")? || m.has_option("emergency_ro")?)
 }
 
 /// Is this line of the kernel's log more than the news of a fault?
