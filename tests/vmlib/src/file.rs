@@ -6,9 +6,8 @@ use crate::error::{Context, Fail};
 use crate::rng::mix;
 use crate::sys::{self, Aligned, FiemapExtent};
 use crate::{ensure, Result};
-use rustix::fs::{lgetxattr, llistxattr, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -258,25 +257,4 @@ pub fn seek_data(file: &File, off: u64) -> Result<Option<u64>> {
 /// Next hole at or after `off`.
 pub fn seek_hole(file: &File, off: u64) -> Result<u64> {
     rustix::fs::seek(file, SeekFrom::Hole(off)).ctx(format!("SEEK_HOLE {off}"))
-}
-
-/// The names of the extended attributes of a file, not of what a symbolic link leads to, as the kernel lists them.
-pub fn xattr_names(path: &Path) -> Result<Vec<Vec<u8>>> {
-    let mut names = vec![0; 65536];
-    let len = llistxattr(path, &mut names[..]).ctx(format!("listxattr {}", path.display()))?;
-    let names = names[..len].split(|b| *b == 0).filter(|n| !n.is_empty());
-    Ok(names.map(<[u8]>::to_vec).collect())
-}
-
-/// The extended attributes of a file, not of what a symbolic link leads to.
-pub fn xattrs(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut all = BTreeMap::new();
-    for name in xattr_names(path)? {
-        let mut value = vec![0; 65536];
-        let len = lgetxattr(path, name.as_slice(), &mut value[..])
-            .ctx(format!("getxattr {}", path.display()))?;
-        value.truncate(len);
-        all.insert(name, value);
-    }
-    Ok(all)
 }

@@ -14,6 +14,7 @@
 //! * [`nullb`]: a disk in memory that is slow, fails, or has a cache, as a test wants it;
 //! * [`observe`]: kernel messages, tracepoints, calf's counters;
 //! * [`user`]: being somebody else than root;
+//! * [`xattr`]: extended attributes of a file;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
 
 pub mod check;
@@ -31,6 +32,7 @@ pub mod observe;
 pub mod rng;
 pub mod sys;
 pub mod user;
+pub mod xattr;
 
 pub use env::Env;
 pub use error::{Context, Fail, Result};

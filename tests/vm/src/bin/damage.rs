@@ -3,10 +3,11 @@
 //! Damaged filesystems: after `fsck.calf -y` they mount and work; unrepaired they are refused or
 //! answer with an error, and the kernel stands.
 
-use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern, xattrs};
+use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
+use calf_vmlib::xattr;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
 use rustix::fs::{fadvise, mknodat, setxattr, Advice, FileType, Mode, XattrFlags, CWD};
 use rustix::io::Errno;
@@ -74,7 +75,7 @@ fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
             let path = entry.path();
             files += 1;
             let meta = fs::symlink_metadata(&path).ctx(format!("stat {}", path.display()))?;
-            xattrs(&path)?;
+            xattr::all(&path)?;
             if meta.is_dir() && depth < 20 {
                 files += read_all(&path, depth + 1, errors);
             } else if meta.is_symlink() {

@@ -3,10 +3,11 @@
 //! Shutdown and freeze, and what the next mount finds: of a journal that was written, and of one that was not.
 
 use calf_vmlib::device::{copy, raw};
-use calf_vmlib::file::{check_pattern, fallocate, open, write_pattern, xattr_names};
+use calf_vmlib::file::{check_pattern, fallocate, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, with_small, Mounted, SMALL};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{self, Aligned, Loop};
+use calf_vmlib::xattr;
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
@@ -380,7 +381,7 @@ fn synchronous(env: &Env) -> Result {
         setxattr(m.path("d/f"), "user.a", b"1", XattrFlags::empty()).ctx("setxattr")?;
         go_down(m, NOLOGFLUSH)?;
         m.cycle()?;
-        ensure_eq!(xattr_names(&m.path("d/f"))?, [b"user.a"], "attributes");
+        ensure_eq!(xattr::names(&m.path("d/f"))?, [b"user.a"], "attributes");
         m.cycle_with("dirsync")?;
         fs::remove_file(m.path("d/f"))?;
         go_down(m, NOLOGFLUSH)?;

@@ -2,8 +2,9 @@
 
 //! What a folder holds, and whether that may be so after an operation that failed.
 
-use calf_vmlib::file::{extents, xattrs};
+use calf_vmlib::file::extents;
 use calf_vmlib::sys::{FIEMAP_SHARED, FIEMAP_UNWRITTEN};
+use calf_vmlib::xattr;
 use calf_vmlib::{ensure, ensure_eq, Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -93,7 +94,7 @@ fn walk(path: &Path, name: &str, maps: bool, all: &mut Tree) -> Result {
         owner: (meta.uid(), meta.gid()),
         nlink: meta.nlink(),
         data,
-        xattrs: xattrs(path)?,
+        xattrs: xattr::all(path)?,
         map,
     };
     all.insert(name.into(), node);

@@ -3,9 +3,10 @@
 //! The filesystem beside its model: where things are, how results are compared.
 
 use crate::tree::{Id, Outcome, Spot, Tree, What, ROOT};
-use calf_vmlib::file::{compare, xattr_names};
+use calf_vmlib::file::compare;
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::Aligned;
+use calf_vmlib::xattr;
 use calf_vmlib::{ensure, ensure_eq, Context, Fail, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -384,7 +385,7 @@ impl World {
         let node = self.tree.node(id);
         if self.offers.xattr {
             let mut buf = vec![0u8; 65536];
-            let mut names: Vec<String> = xattr_names(path)?
+            let mut names: Vec<String> = xattr::names(path)?
                 .iter()
                 .map(|n| String::from_utf8_lossy(n).into_owned())
                 .collect();

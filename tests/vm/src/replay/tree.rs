@@ -3,7 +3,7 @@
 //! Describes a mounted tree.
 
 use crate::world::{Found, Kind, Node, Tree};
-use calf_vmlib::file::xattrs;
+use calf_vmlib::xattr;
 use calf_vmlib::{ensure, Context, Result};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -40,7 +40,7 @@ pub fn describe(root: &Path) -> Result<Tree> {
             node.data = fs::read(&path).ctx(path.display())?;
             ensure!(node.data.len() as u64 == meta.len(), "{name}: short");
         }
-        for (x, value) in xattrs(&path)? {
+        for (x, value) in xattr::all(&path)? {
             let x = String::from_utf8_lossy(&x).into_owned();
             node.xattrs.insert(x, value);
         }
