@@ -244,7 +244,7 @@ pub(super) const UNCHECKED: &[(&str, &str, &str)] = &[
     (
         "C-PUNCH-HOLE-ORDER",
         "punching drains direct I/O, empties the page cache, unmaps, then zeroes the edges",
-        "an order in one function; tests data and fsx see the effects",
+        "an order in one function; tests random and fsx see the effects",
     ),
     (
         "C-WB-EOF-ZERO",
