@@ -6,7 +6,9 @@ use crate::disk::{self, Disk, Io};
 use calf_vmlib::error::Context;
 use calf_vmlib::fs::{self, command, Mounted};
 use calf_vmlib::{ensure, ktap, Env, Fail, Result};
+use rustix::fs::MemfdFlags;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -224,6 +226,7 @@ impl Turn {
     /// closed in the end.
     pub fn measure(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
         self.place.sync()?;
+        same_free_pages()?;
         let before = self.disk.io()?;
         let ((), ns) = timed(f)?;
         let after = self.disk.io()?;
@@ -236,6 +239,7 @@ impl Turn {
     /// The same where part of the work is done later by somebody else: unmounting is measured with it.
     pub fn measure_to_umount(&mut self, ops: u64, f: impl FnOnce() -> Result) -> Result {
         self.place.sync()?;
+        same_free_pages()?;
         let before = self.disk.io()?;
         let ((), ns) = timed(|| {
             f()?;
@@ -284,6 +288,17 @@ impl Turn {
         self.place.umount()?;
         self.sample.take().ok_or(Fail::new("nothing was measured"))
     }
+}
+
+/// Takes pages and frees them: what the page allocator has at hand, which is cheaper than what it must split first, does
+/// not depend on whose turn it was before.
+fn same_free_pages() -> Result {
+    let pages = rustix::fs::memfd_create("pages", MemfdFlags::CLOEXEC).ctx("memfd_create")?;
+    let part = vec![1; 1 << 20];
+    for _ in 0..64 {
+        File::from(pages.try_clone()?).write_all(&part)?;
+    }
+    Ok(())
 }
 
 /// Drops what is cached until nothing more goes, and returns what the slabs hold: much is freed only later, behind
