@@ -211,7 +211,7 @@ impl Turn {
     /// the filesystem cannot.
     pub fn crash(&mut self) -> Result {
         let root = File::open(self.root()).ctx("open the root")?;
-        calf_vmlib::sys::shutdown(&root)
+        calf_vmlib::sys::vfs::shutdown(&root, calf_vmlib::sys::vfs::Shutdown::NoFlush)
             .map_err(|e| Fail::skip(format!("{} does not shut down: {e}", self.kind.fs)))?;
         drop(root);
         self.place.umount()

@@ -39,8 +39,8 @@ pub use share::{clone_range, dedupe};
 pub use swap::{swapoff, swapon};
 pub use time::coarse_time;
 pub use volume::{
-    fitrim, freeze, ioctl, shutdown, thaw, BLKROSET, FIFREEZE, FITHAW, GETFSLABEL, GETFSSYSFSPATH,
-    GETFSUUID, GOINGDOWN, SETFSLABEL,
+    fitrim, freeze, ioctl, thaw, BLKROSET, FIFREEZE, FITHAW, GETFSLABEL, GETFSSYSFSPATH, GETFSUUID,
+    GOINGDOWN, SETFSLABEL,
 };
 
 // rustix takes `DSYNC` for `SYNC`.

@@ -9,9 +9,8 @@ use calf_vmlib::file::{
 };
 use calf_vmlib::fs::{drop_caches, each_way, fsck, mkfs, Mounted};
 use calf_vmlib::observe;
-use calf_vmlib::sys::{
-    atomic_limits, shutdown, write_flags, write_into_the_void_flags, Aligned, RWF_ATOMIC,
-};
+use calf_vmlib::sys::vfs::{shutdown, Shutdown};
+use calf_vmlib::sys::{atomic_limits, write_flags, write_into_the_void_flags, Aligned, RWF_ATOMIC};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -205,7 +204,7 @@ fn whole_after_a_crash(env: &Env) -> Result {
                         let n = atomic(&f, 100, 8 * l.max + i * l.max, l.max).ctx("beside")?;
                         ensure_eq!(n, len, "bytes");
                     }
-                    shutdown(&f).ctx("shutdown")?;
+                    shutdown(&f, Shutdown::NoFlush).ctx("shutdown")?;
                     a.join().unwrap_or(Err("a thread panicked".into()))
                 })?;
             }

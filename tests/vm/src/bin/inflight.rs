@@ -169,7 +169,7 @@ fn acknowledged_is_durable(env: &Env) -> Result {
             })?;
             let size = (20 * 64 + 32) * KIB as u64;
             ensure_eq!(f.metadata()?.len(), size, "size before");
-            sys::shutdown(&f).ctx("shutdown")?;
+            sys::vfs::shutdown(&f, sys::vfs::Shutdown::NoFlush).ctx("shutdown")?;
             drop((f, src));
             m.cycle()?;
             let f = open(&m.path("f"))?;

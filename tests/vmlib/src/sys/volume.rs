@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls for a whole filesystem: freeze, thaw, shutdown, trim, and ioctls that pass plain bytes.
+//! Calls for a whole filesystem: freeze, thaw, trim, and ioctls that pass plain bytes.
 
 use super::{last, Result};
 use std::fs::File;
@@ -36,18 +36,6 @@ pub fn thaw(file: &File) -> Result<()> {
         0 => Ok(()),
         _ => Err(last()),
     }
-}
-
-/// Stops the filesystem that the file is on, without writing the journal.
-pub fn shutdown(file: &File) -> Result<()> {
-    const XFS_IOC_GOINGDOWN: libc::c_ulong = 0x8004_587d;
-    let how = 2u32;
-    // SAFETY: the request reads a number.
-    let r = unsafe { libc::ioctl(file.as_raw_fd(), XFS_IOC_GOINGDOWN, &how as *const u32) };
-    if r < 0 {
-        return Err(last());
-    }
-    Ok(())
 }
 
 /// `FIFREEZE`.
