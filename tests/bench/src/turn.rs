@@ -252,6 +252,7 @@ impl Turn {
 
     /// Measures mounting what [`Turn::umount`] or [`Turn::crash`] left.
     pub fn measure_mount(&mut self) -> Result {
+        same_free_pages()?;
         let before = self.disk.io()?;
         let ((), ns) = timed(|| self.place.mount())?;
         let after = self.disk.io()?;
@@ -291,7 +292,7 @@ impl Turn {
 }
 
 /// Takes pages and frees them: what the page allocator has at hand, which is cheaper than what it must split first, does
-/// not depend on whose turn it was before.
+/// not depend on whose turn it was before. Meanwhile what RCU had to free has been freed.
 fn same_free_pages() -> Result {
     let pages = rustix::fs::memfd_create("pages", MemfdFlags::CLOEXEC).ctx("memfd_create")?;
     let part = vec![1; 1 << 20];
