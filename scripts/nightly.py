@@ -9,7 +9,8 @@ AGAIN=1      also suites that passed on this commit with this runner already
 
 A line of the page says what was asked for, what the suite's last line said, how long it took, on which commit, and
 when. Lines of suites that are not run stay as they are: each says its own commit. Exit status: 1 if a suite failed.
-Other variables (CPUS=, JOBS=, SEEDS= ...) reach the suites as they reach make.
+Other variables (CPUS=, JOBS=, SEEDS= ...) reach the suites as they reach make, and replace what a suite says itself:
+KILLS=20 shortens `crash KILLS=200`.
 """
 
 import datetime
@@ -132,9 +133,17 @@ def duration(seconds):
     return "%d:%02d:%02d" % (seconds // 3600, seconds // 60 % 60, seconds % 60)
 
 
+def as_told(arguments):
+    """The words of a suite's arguments with the values that the environment gives: `crash KILLS=200` and KILLS=5 make `crash KILLS=5`."""
+    told = {v: os.environ[v] for v in TOLD if os.environ.get(v)}
+    words = ["%s=%s" % (v, told.pop(v)) if v in told else w for w in arguments.split() for v in [w.split("=")[0]]]
+    return words + ["%s=%s" % item for item in told.items()]
+
+
 def run(name, arguments, runner, log):
     """Runs one suite; the cells of its line."""
-    words = [w.replace("@all", all_vm_tests()) for w in arguments.split()]
+    told = as_told(arguments)
+    words = [w.replace("@all", all_vm_tests()) for w in told]
     command = ["make", "--no-print-directory"] + words + (["RUNNER=" + runner] if runner else [])
     begin, built = time.monotonic(), commit()
     with open(log, "w") as f:
@@ -143,8 +152,7 @@ def run(name, arguments, runner, log):
         environment = {k: v for k, v in os.environ.items() if k not in drop}
         status = subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment)
     seconds = int(time.monotonic() - begin)
-    told = "".join(" %s=%s" % (v, os.environ[v]) for v in TOLD if os.environ.get(v))
-    return [name, "`%s%s`" % (arguments.replace("@all", "(all)"), told), runner or "host", "passed" if status == 0 else "**failed (%d)**" % status,
+    return [name, "`%s`" % " ".join(told).replace("@all", "(all)"), runner or "host", "passed" if status == 0 else "**failed (%d)**" % status,
             last_line(log), duration(seconds), built, str(datetime.date.today())]
 
 
