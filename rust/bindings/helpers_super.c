@@ -83,6 +83,17 @@ bool calf_inode_is_new(const struct inode *inode)
 	return inode_state_read_once((struct inode *)inode) & I_NEW;
 }
 
+/* Somebody is in ->write_inode, or the inode has to go there. */
+bool calf_inode_may_be_unlogged(struct inode *inode)
+{
+	bool may;
+
+	spin_lock(&inode->i_lock);
+	may = inode_state_read(inode) & (I_SYNC | I_DIRTY_SYNC | I_DIRTY_DATASYNC);
+	spin_unlock(&inode->i_lock);
+	return may;
+}
+
 void calf_init_special_inode(struct inode *inode, umode_t mode, u32 rdev)
 {
 	init_special_inode(inode, mode, new_decode_dev(rdev));

@@ -41,6 +41,7 @@ struct kmem_cache *calf_inode_cache_create(const char *name, unsigned int size,
 void *calf_inode_cache_alloc(struct super_block *sb, struct kmem_cache *cache);
 
 bool calf_inode_is_new(const struct inode *inode);
+bool calf_inode_may_be_unlogged(struct inode *inode);
 void calf_init_special_inode(struct inode *inode, umode_t mode, u32 rdev);
 bool calf_wbc_wait_for_inode(const struct writeback_control *wbc);
 

@@ -360,7 +360,9 @@ fn reserve_and_stage(
 
 /// Answers for block `at` of an atomic write: everything goes out of place, so that one transaction
 /// can put it there (C-DIO-ATOMIC). As [`begin_locked`]; also `EAGAIN` when somebody else writes to
-/// the blocks that are staged already.
+/// the blocks: to what is staged already, or, by way of the page cache, maybe to what is to be replaced.
+///
+/// `i_rwsem` is held exclusively, and no other direct I/O is under way.
 fn begin_atomic(
     sb: &Sb,
     inode: &Inode,
@@ -369,6 +371,12 @@ fn begin_atomic(
     at: u64,
     end: u64,
 ) -> Result<DirectWriteMap> {
+    // Writeback that looks a block up from now on finds what is staged. Where it has looked already, the folio
+    // is still locked or under writeback.
+    let span = map::span(sb, at, end)?;
+    if inode.range_needs_writeback(span.start(), span.end() - 1) {
+        return Err(EAGAIN);
+    }
     if let Some(e) = ext.staging.find(at).and_then(|e| e.clip(at, end)) {
         match e.state {
             State::Claimed(_) => return Err(EAGAIN),

@@ -38,6 +38,9 @@ pub(crate) enum Outcome {
 /// Most user memory that is faulted in before a request goes on, bytes.
 const WINDOW: usize = 1 << 20;
 
+/// So often an atomic write is tried. Then the caller may try again, as after other disturbances by the page cache.
+const ATOMIC_TRIES: u32 = 8;
+
 /// How a request gets at user memory.
 ///
 /// Memory that is not present ends a *round* of the request (`IOMAP_DIO_PARTIAL`); it is faulted in
@@ -171,10 +174,16 @@ pub(crate) fn write(
     if !iocb.is_atomic() {
         return write_locked(iocb, from, zero_gap, false);
     }
-    match write_locked(iocb, from, zero_gap, false) {
-        // Somebody else writes to the same blocks: when that has ended.
-        Err(EAGAIN) if !iocb.is_nowait() => write_locked(iocb, from, zero_gap, true),
-        other => other,
+    // C-DIO-ATOMIC: the blocks that it replaces become free when it ends. Nobody may be writing them in place
+    // by then, and nothing pins what is written in place (C2).
+    let mut tries = ATOMIC_TRIES;
+    loop {
+        tries -= 1;
+        match write_locked(iocb, from, zero_gap, true) {
+            // A fault has brought a folio back since the page cache was emptied.
+            Err(EAGAIN) if !iocb.is_nowait() && tries > 0 => {}
+            other => return other,
+        }
     }
 }
 
@@ -213,10 +222,10 @@ fn write_locked(
         if !aligned && (extends(iocb, from) || sb.opts().always_cow) {
             return Ok(Outcome::Fallback(0));
         }
-        if lock.is_exclusive() || !extends(iocb, from) {
+        if lock.is_exclusive() || (!extends(iocb, from) && inode.is_nosec()) {
             break (lock, aligned);
         }
-        // Somebody made the file smaller meanwhile.
+        // Somebody made the file smaller meanwhile, or there are privileges to be taken from it now.
         exclusive = true;
     };
     if iocb.pos() > inode.size() {

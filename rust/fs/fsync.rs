@@ -3,6 +3,7 @@
 //! Making a file durable (C9).
 
 use super::inode::Inode;
+use super::itable;
 use super::Calf;
 use crate::kapi::kiocb::File;
 use kernel::prelude::*;
@@ -41,8 +42,11 @@ pub(crate) fn fsync_metadata(inode: &Inode, datasync: bool) -> Result {
     let sb = inode.sb().data();
     sb.check_shutdown()?;
     if !datasync {
-        // Times and attributes that live only in the VFS inode so far.
-        inode.sync_record()?;
+        // Times and attributes that live only in the VFS inode so far. Who writes the inode already may be
+        // long about it, and its transaction would not be the one that is waited for.
+        if !inode.sync_record()? {
+            itable::log_inode(inode)?;
+        }
     }
     let tid = inode.data().tid(datasync);
     // Asked before the wait: afterwards nobody knows whether that commit flushed.

@@ -229,6 +229,7 @@ pub(crate) fn log_inode(inode: &Inode) -> Result {
 /// `write_inode`: logs the record; with `wait` it is durable afterwards.
 pub(crate) fn write_inode(inode: &Inode, wait: bool) -> Result {
     let sb = inode.sb().data();
+    gate!(inode, WriteInode);
     log_inode(inode)?;
     if wait {
         sb.commit_and_wait(inode.data().tid(false))?;

@@ -178,10 +178,24 @@ impl<F: FileSystem> Inode<F> {
         unsafe { bindings::truncate_pagecache_range(self.as_ptr(), start as i64, end) }
     }
 
+    /// `filemap_range_has_writeback`: is a folio over bytes `[start, end]` dirty, locked or under writeback?
+    pub fn range_needs_writeback(&self, start: u64, end: u64) -> bool {
+        // CAST: offsets are below `i64::MAX`.
+        let (start, end) = (start as i64, end.min(i64::MAX as u64) as i64);
+        // SAFETY: The mapping of a valid inode is valid.
+        unsafe { bindings::filemap_range_has_writeback(self.mapping(), start, end) }
+    }
+
     /// `sync_inode_metadata` without waiting: calls `write_inode` if the inode is dirty.
-    pub fn sync_record(&self) -> Result {
+    ///
+    /// Returns false if the inode may still have changes that `write_inode` has not seen: it does nothing when
+    /// somebody else is writing the inode, who may have begun before the last change, or not have come to
+    /// `write_inode` yet.
+    pub fn sync_record(&self) -> Result<bool> {
         // SAFETY: The inode is valid.
-        to_result(unsafe { bindings::sync_inode_metadata(self.as_ptr(), 0) })
+        to_result(unsafe { bindings::sync_inode_metadata(self.as_ptr(), 0) })?;
+        // SAFETY: The inode is valid; its `i_lock` is not held.
+        Ok(!unsafe { bindings::calf_inode_may_be_unlogged(self.as_ptr()) })
     }
 }
 

@@ -72,6 +72,8 @@ gates! {
     WbEndIo = c"wb_end_io";
     /// A direct write has looked its blocks up, and is about to take the extent lock to stage them.
     DioRelock = c"dio_relock";
+    /// The core wants the inode written, no transaction has begun.
+    WriteInode = c"write_inode";
     /// fallocate has decided on the new size; its locks are held.
     Fallocate = c"fallocate";
 }

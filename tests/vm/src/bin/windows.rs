@@ -3,20 +3,25 @@
 //! What must hold in windows that only a gate can keep open (laboratory build, all switches off).
 
 use calf_vmlib::file::{
-    check_pattern, check_zero, extents, fill, open, open_direct, patterned, write_direct,
-    write_pattern,
+    check_direct, check_pattern, check_zero, extents, fallocate, fill, open, open_direct,
+    patterned, write_direct, write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
-use calf_vmlib::gate::Gate;
+use calf_vmlib::gate::{is_blocked, until, Gate};
 use calf_vmlib::nullb::NullDisk;
-use calf_vmlib::sys::{sync_range, Aio, Aligned, Dir, Loop, Map, Queue};
+use calf_vmlib::sys::vfs::{shutdown, Shutdown};
+use calf_vmlib::sys::{sync_range, write_flags, Aio, Aligned, Dir, Loop, Map, Queue, RWF_ATOMIC};
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use rustix::thread::gettid;
+use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
 /// Bytes of the filesystem: small, so that it fills quickly.
 const SIZE: u64 = 64 << 20;
@@ -183,13 +188,105 @@ fn direct_write_fails_under_writeback(env: &Env) -> Result {
     })
 }
 
+/// `fsync` while somebody else is writing the inode, who has not come to the journal yet: the attributes are
+/// on disk nevertheless when it returns.
+fn fsync_beside_another(env: &Env) -> Result {
+    for dir in [false, true] {
+        let mut mode = 0;
+        with_fs(env, &[], "", |m| {
+            let path = m.path("x");
+            if dir {
+                fs::create_dir(&path)?;
+            } else {
+                open(&path)?;
+            }
+            let f = File::open(&path)?;
+            m.sync()?;
+            let gate = Gate::new(&m.dev, "write_inode")?;
+            let chmod = |mode| f.set_permissions(Permissions::from_mode(mode)).ctx("chmod");
+            chmod(0o700)?;
+            gate.arm(f.metadata()?.ino(), 0)?;
+            std::thread::scope(|s| -> Result {
+                let other = s.spawn(|| f.sync_all());
+                gate.wait()?;
+                chmod(0o750)?;
+                f.sync_all().ctx("fsync beside another")?;
+                ensure!(gate.is_held(), "the other has gone on");
+                shutdown(&File::open(&m.mnt)?, Shutdown::NoFlush).ctx("shutdown")?;
+                gate.release()?;
+                // The filesystem is down.
+                let _ = other.join().map_err(|_| Fail::new("the other died"))?;
+                Ok(())
+            })?;
+            drop(f);
+            m.cycle()?;
+            mode = fs::metadata(&path)?.mode() & 0o777;
+            Ok(())
+        })?;
+        ensure_eq!(mode, 0o750, "mode after the crash, directory: {dir}");
+    }
+    Ok(())
+}
+
+/// What an atomic write replaces becomes free when it ends: it waits for who writes there in place.
+fn atomic_beside_direct(env: &Env) -> Result {
+    for preallocated in [false, true] {
+        with_fs(env, &[], "", |m| {
+            let f = open_direct(&m.path("f"))?;
+            if preallocated {
+                fallocate(&f, FallocateFlags::empty(), 0, PAGE)?;
+            } else {
+                // The rest of the block is written in place too, and a write that moves EOF has work left when it
+                // has been written.
+                write_pattern(&open(&m.path("f"))?, 1, 0, 512)?;
+            }
+            f.sync_all()?;
+            let gate = Gate::new(&m.dev, "dio_end_io")?;
+            gate.arm(f.metadata()?.ino(), 0)?;
+            let (tid, ended) = (AtomicI32::new(0), AtomicBool::new(false));
+            std::thread::scope(|s| -> Result {
+                // A thread, for a quick device is done before the submission is.
+                let in_place = s.spawn(|| -> Result<usize> {
+                    let mut aio = Aio::new(1).ctx("io_setup")?;
+                    let buf = Aligned::from(&patterned(2, 0, PAGE as usize));
+                    aio.submit(f.as_fd(), Dir::Write, 0, buf).ctx("submit")?;
+                    aio.wait().ctx("wait")?.1.ctx("direct write")
+                });
+                gate.wait()?;
+                let atomic = s.spawn(|| {
+                    tid.store(gettid().as_raw_nonzero().get(), SeqCst);
+                    let buf = Aligned::from(&patterned(3, 0, PAGE as usize));
+                    let written = write_flags(&f, &buf, 0, RWF_ATOMIC);
+                    ended.store(true, SeqCst);
+                    written
+                });
+                let waits = || ended.load(SeqCst) || is_blocked(tid.load(SeqCst));
+                let seen = until("the atomic write waits", waits);
+                let early = ended.load(SeqCst);
+                gate.release()?;
+                seen?;
+                let in_place = in_place.join().map_err(|_| Fail::new("a writer died"))?;
+                ensure_eq!(in_place?, PAGE as usize, "bytes in place");
+                let written = atomic.join().map_err(|_| Fail::new("a writer died"))?;
+                ensure_eq!(written.ctx("atomic write")?, PAGE as usize, "bytes");
+                ensure!(!early, "it did not wait, preallocated: {preallocated}");
+                Ok(())
+            })?;
+            check_direct(&f, 3, 0, PAGE as usize)
+        })?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
     let cases = cases![
         dirtied_again_on_a_full_disk,
         truncated_under_writeback,
-        direct_write_fails_under_writeback
+        direct_write_fails_under_writeback,
+        fsync_beside_another,
+        atomic_beside_direct
     ];
     ktap::run(&env, cases, |_| {})
 }
