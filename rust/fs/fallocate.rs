@@ -70,6 +70,7 @@ pub(crate) fn fallocate(file: &File<Calf>, mode: u32, pos: u64, len: u64) -> Res
         _ if keep => size,
         _ => size.max(end),
     };
+    truncate::finish(inode)?;
     gate!(inode, Fallocate);
     if new > size {
         inode.newsize_ok(new)?;

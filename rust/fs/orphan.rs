@@ -81,6 +81,13 @@ pub(crate) fn done(sb: &Sb, ino: Ino) -> Result {
     })
 }
 
+/// Has `ino` work left to do? Takes the orphan tree's lock.
+pub(crate) fn exists(sb: &Sb, ino: Ino) -> Result<bool> {
+    let _orphans = sb.orphan_lock().read();
+    let tree = Tree::global(Kind::Orphans, sb.geo().orphan_root());
+    Ok(tree.get(&sb.reader(), ino.get())?.is_some())
+}
+
 /// One record found by [`recover`].
 #[derive(Clone, Copy)]
 struct Found {

@@ -27,11 +27,11 @@ use super::fallocate::flush_unmap;
 use super::inode::{Inode, MAY_SHARE};
 use super::itable;
 use super::map::{self, Old};
-use super::reserve;
 use super::sb::Sb;
 use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
+use super::{reserve, truncate};
 use crate::algo::btree::Tree;
 use crate::algo::extent::{self, Extent};
 use crate::algo::refcount;
@@ -112,6 +112,7 @@ impl Remap<'_> {
     fn clear_destination(&self, pos: u64, len: u64) -> Result {
         let held = InvalidateHeld::by_caller(self.to)?;
         let size = self.to.size();
+        truncate::finish(self.to)?;
         if pos > size {
             zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
         }

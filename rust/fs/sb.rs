@@ -152,6 +152,8 @@ pub(crate) struct Sb {
     writable: Atomic<bool>,
     /// Does the superblock, or a transaction to come, say that the filesystem is not clean?
     in_use: Atomic<bool>,
+    /// Has a truncation failed when the smaller size was logged already?
+    half_cut: Atomic<bool>,
     next_ino: Atomic<u64>,
     inodes: Atomic<i64>,
     counters: Arc<Counters>,
@@ -251,6 +253,7 @@ impl Sb {
             // Without a replay nothing may change.
             state: Atomic::new(if opts.norecovery { READ_ONLY } else { RUNNING }),
             super_lock <- new_mutex!((), "calf_super"),
+            half_cut: Atomic::new(false),
             writable: Atomic::new(false),
             in_use: Atomic::new(in_use),
             // Set by mount, which needs the trees for that.
@@ -397,6 +400,16 @@ impl Sb {
     /// Inodes in use.
     pub(crate) fn inodes(&self) -> u64 {
         self.inodes.load(Relaxed).max(0) as u64
+    }
+
+    /// Notes that some file has blocks past EOF that a truncation could not free: its orphan record says which.
+    pub(crate) fn note_half_cut(&self) {
+        self.half_cut.store(true, Relaxed);
+    }
+
+    /// Can there be a file with such blocks?
+    pub(crate) fn has_half_cut(&self) -> bool {
+        self.half_cut.load(Relaxed)
     }
 
     /// Counts inodes made (positive) or removed (negative).

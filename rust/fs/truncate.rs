@@ -24,8 +24,9 @@ use kernel::prelude::*;
 /// checked limits and permissions, and updates the times.
 ///
 /// Errors: `EIO`, `ENOSPC` (zeroing a shared block copies it), `ENOMEM`. A file that was to grow has its old
-/// size after an error. One that was to shrink may have the new one after `EIO`, in memory and not on
-/// disk: what was in the page cache is gone, which is also why there is no `ENOMEM` from then on.
+/// size after an error. One that was to shrink has the size that it has on disk, which is the new one if only
+/// the blocks past it could not be freed ([`finish`]); what was in the page cache past the new size is gone, which
+/// is also why there is no `ENOMEM` from then on.
 pub(crate) fn setsize(inode: &Inode, new: u64) -> Result {
     inode.sb().data().check_shutdown()?;
     let guard = inode.invalidate_lock();
@@ -43,16 +44,35 @@ pub(crate) fn setsize_locked(inode: &Inode, guard: &InvalidateLock<'_, Calf>, ne
     }
     let held = InvalidateHeld::by(guard);
     let zeroed = if new > old {
+        finish(inode)?;
         zero_range(&held, old, new - old, ZERO, WRITE_OPS)?
     } else {
+        // What cannot be read shows before anything has changed.
+        has_extents(inode, new.div_ceil(inode.sb().block_size()))?;
         truncate_page(&held, new, ZERO, WRITE_OPS)?
     };
     inode.truncate_setsize(guard, new);
     let done = settle(inode, old, new, zeroed);
-    if done.is_err() && new > old {
-        inode.truncate_setsize(guard, old);
+    if done.is_err() {
+        let logged = inode.data().ext.read().disk_size.min(old).max(new);
+        let left = if new > old { old } else { logged };
+        if left != new {
+            inode.truncate_setsize(guard, left);
+        }
     }
     done
+}
+
+/// Frees what a truncation of the file has left past EOF when it failed: it must be gone before EOF moves
+/// up, for it is data, and what enters the file is not zeroed there (C-ZERO-POSTEOF).
+///
+/// `i_rwsem` is held exclusively, and no direct I/O is under way. Errors: `EIO`, `ENOSPC`.
+pub(crate) fn finish(inode: &Inode) -> Result {
+    let sb = inode.sb().data();
+    if !sb.has_half_cut() || !orphan::exists(sb, Ino::new(inode.ino()))? {
+        return Ok(());
+    }
+    shrink(inode, inode.size())
 }
 
 /// Makes the size `new`, which the page cache has already, that on disk.
@@ -64,6 +84,9 @@ fn settle(inode: &Inode, old: u64, new: u64, zeroed: bool) -> Result {
     }
     if new > old {
         return extend(inode, new);
+    }
+    if zeroed {
+        inode.data().set_tail_cut(true);
     }
     shrink(inode, new)?;
     // With a hole up to the new end there is no completion that would move the size on disk (C10).
@@ -106,12 +129,15 @@ fn shrink(inode: &Inode, new: u64) -> Result {
     if !more {
         return Ok(());
     }
-    extents::free_from(inode, from)?;
-    if inode.nlink() == 0 {
+    let freed = extents::free_from(inode, from).and_then(|()| match inode.nlink() {
         // The record says that the whole inode goes, and that is still to do.
-        return Ok(());
+        0 => Ok(()),
+        _ => orphan::done(sb, ino),
+    });
+    if freed.is_err() {
+        sb.note_half_cut();
     }
-    orphan::done(sb, ino)
+    freed
 }
 
 fn has_extents(inode: &Inode, from: u64) -> Result<bool> {

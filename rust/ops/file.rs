@@ -7,7 +7,7 @@ use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
 use crate::fs::dio::{self, Outcome};
 use crate::fs::zeroout::zero_out;
-use crate::fs::{fallocate, fsync, reflink, Calf, Inode};
+use crate::fs::{fallocate, fsync, reflink, truncate, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
     file_buffered_write, page_mkwrite, seek_data, seek_hole, zero_range, InvalidateHeld,
@@ -217,8 +217,14 @@ fn zero_gap(inode: &Inode, pos: u64) -> Result {
     inode.dio_wait();
     let size = inode.size();
     if pos > size {
+        truncate::finish(inode)?;
         let held = InvalidateHeld::by(&guard);
         zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
+        // What was cut off is still on disk. The zeros must be there before a size that goes over it.
+        if inode.data().is_tail_cut() {
+            inode.write_and_wait(size, pos - 1)?;
+            inode.data().set_tail_cut(false);
+        }
     }
     Ok(())
 }
