@@ -52,7 +52,7 @@ pub(crate) fn publish(inode: &Inode, flags: u32) {
 
 /// Reports the attributes of `inode`.
 pub(crate) fn get(inode: &Inode, mut attr: FileAttr<'_>) -> Result {
-    inode.sb().data().check_shutdown()?;
+    inode.sb().data().check_readable()?;
     let ext = inode.data().ext.read();
     attr.fill(fs_flags(ext.flags), ext.projid);
     Ok(())

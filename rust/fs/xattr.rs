@@ -93,7 +93,7 @@ impl InodeExt {
 /// Errors: `ENODATA`, `ERANGE`, `EIO`.
 pub(crate) fn get(inode: &Inode, name: Name<'_>, out: &mut [u8]) -> Result<usize> {
     let sb = inode.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let ext = inode.data().ext.read();
     let attrs = ext.attrs(inode);
     let len = attrs
@@ -108,7 +108,7 @@ pub(crate) fn get(inode: &Inode, name: Name<'_>, out: &mut [u8]) -> Result<usize
 /// The value of `name`, if there is one.
 pub(crate) fn read(inode: &Inode, name: Name<'_>) -> Result<Option<FVec<u8>>> {
     let sb = inode.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let ext = inode.data().ext.read();
     let attrs = ext.attrs(inode);
     let Some(len) = attrs.get(&sb.reader(), sb.hash_seed(), name, &mut [])? else {
@@ -134,7 +134,7 @@ fn prefix(index: u8) -> &'static [u8] {
 /// length; without `out` the length only. Errors: `ERANGE`, `EIO`.
 pub(crate) fn list(inode: &Inode, mut out: Option<&mut [u8]>) -> Result<usize> {
     let sb = inode.sb().data();
-    sb.check_shutdown()?;
+    sb.check_readable()?;
     let trusted = capability::sys_admin();
     let (mut at, mut fits) = (0, true);
     let ext = inode.data().ext.read();

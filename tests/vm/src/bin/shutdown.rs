@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The modes of `XFS_IOC_GOINGDOWN`.
@@ -243,6 +243,8 @@ fn norecovery(env: &Env) -> Result {
     cfs::mkfs(env, &small.path, &[])?;
     let mut m = Mounted::new(&small.path, &env.mnt, "")?;
     write_pattern(&open(&m.path("old"))?, 1, 0, 100_000)?;
+    setxattr(m.path("old"), "user.a", b"1", XattrFlags::empty()).ctx("setxattr")?;
+    fs::copy("/bin/true", m.path("true")).ctx("copy a program")?;
     m.cycle()?;
     let f = open(&m.path("new"))?;
     write_pattern(&f, 2, 0, 100_000)?;
@@ -255,7 +257,14 @@ fn norecovery(env: &Env) -> Result {
     ensure_errno!(m.cycle_with("norecovery"), Errno::INVAL, "norecovery rw");
     m.cycle_with("ro,norecovery")?;
     ensure!(m.has_option("norecovery")?, "shown: {}", m.options()?);
-    check_pattern(&File::open(m.path("old"))?, 1, 0, 100_000)?;
+    let old = File::open(m.path("old"))?;
+    check_pattern(&old, 1, 0, 100_000)?;
+    ensure_eq!(xattr::list(&m.path("old"))?.len(), 1, "attributes");
+    xattr::check(&m.path("old"), "user.a", b"1")?;
+    sys::vfs::get_fsx(&old).ctx("FS_IOC_FSGETXATTR")?;
+    drop(old);
+    let status = Command::new(m.path("true")).status().ctx("execute")?;
+    ensure!(status.success(), "a program: {status}");
     File::open(m.path("old"))?
         .sync_all()
         .ctx("fsync of a file that cannot change")?;

@@ -7,6 +7,7 @@ use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, with_small, Mounted, SMALL};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::{self, Aligned, Loop};
+use calf_vmlib::xattr;
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
@@ -191,6 +192,13 @@ fn errors_remount_ro(env: &Env) -> Result {
     cfs::drop_caches()?;
     check_pattern(&good, 1, 0, 100_000)?;
     check_pattern(&File::open(m.path("good"))?, 1, 0, 100_000)?;
+    ensure_errno!(
+        xattr::get(&m.path("good"), "user.a"),
+        Errno::NODATA,
+        "getxattr"
+    );
+    ensure!(xattr::list(&m.path("good"))?.is_empty(), "attributes");
+    sys::vfs::get_fsx(&good).ctx("FS_IOC_FSGETXATTR")?;
     ensure_errno!(good.write_all_at(&[1], 0), Errno::ROFS, "write");
     ensure_errno!(fs::create_dir(m.path("new")), Errno::ROFS, "mkdir");
     ensure!(m.has_option("emergency_ro")?, "shown: {}", m.options()?);
