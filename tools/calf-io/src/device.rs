@@ -82,19 +82,28 @@ impl Device {
         Self::new(options.open(path)?, block)
     }
 
-    /// Opens or makes an image file of at least `size` bytes.
+    /// Makes an image file of `size` bytes. If that fails, no file stays behind. Errors: those of the host;
+    /// `AlreadyExists` if somebody else has made the file meanwhile.
     pub fn create(path: &Path, size: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        if file.metadata()?.len() < size {
-            file.set_len(size)?;
+        options.read(true).write(true).create(true).truncate(false);
+        let mut device = Self::new(options.open(path)?, false)?;
+        if device.size > 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
-        Self::new(file, false)
+        if let Err(e) = device.lengthen(size) {
+            // The error that matters is the first one.
+            let _ = std::fs::remove_file(path);
+            return Err(e);
+        }
+        Ok(device)
+    }
+
+    /// Makes an image file longer. Errors: those of the host.
+    pub fn lengthen(&mut self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)?;
+        self.size = size;
+        Ok(())
     }
 
     fn new(mut file: File, block: bool) -> io::Result<Self> {

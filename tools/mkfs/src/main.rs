@@ -8,6 +8,7 @@
 mod discard;
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -94,36 +95,65 @@ fn main() -> ExitCode {
     }
 }
 
-fn open(args: &Args) -> Result<Device, String> {
+/// Where the filesystem goes.
+struct Target {
+    /// What is there now; [`None`]: an image file that is to be made.
+    device: Option<Device>,
+    /// Bytes that the filesystem may use; an image file that is shorter is to be made as long.
+    bytes: u64,
+    /// The smallest unit of transfer, bytes.
+    sector: u64,
+}
+
+/// Looks for the place. Nothing is changed: until all is known to be possible, what is there stays as it is.
+fn look(args: &Args) -> Result<Target, String> {
     let name = args.device.display();
-    let fail = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::ResourceBusy => {
-            format!("{name} is mounted or in use; unmount it first")
-        }
-        _ => format!("cannot open {name}: {e}"),
-    };
     if let Some(user) = loop_user(&args.device) {
         return Err(format!(
             "{name} is attached to {user}; use that device, or detach it first"
         ));
     }
-    let exists = args.device.exists();
-    let is_file = !exists || args.device.is_file();
-    let mut device = match args.size {
-        Some(size) if is_file && !args.dry_run => {
-            Device::create(&args.device, size).map_err(fail)?
+    let device = match (Device::open(&args.device, !args.dry_run), args.size) {
+        (Ok(device), _) => device,
+        (Err(e), Some(bytes)) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(Target {
+                device: None,
+                bytes,
+                sector: 512,
+            });
         }
-        _ => Device::open(&args.device, !args.dry_run).map_err(fail)?,
+        (Err(e), _) if e.kind() == io::ErrorKind::ResourceBusy => {
+            return Err(format!("{name} is mounted or in use; unmount it first"));
+        }
+        (Err(e), _) => return Err(format!("cannot open {name}: {e}")),
     };
-    if let Some(size) = args.size {
-        if size > device.size() {
-            return Err(format!(
-                "{name} has only {} bytes, {size} were asked for",
-                device.size()
-            ));
-        }
-        device.shorten(size);
+    let (has, sector) = (device.size(), u64::from(device.sector_size()));
+    let bytes = args.size.unwrap_or(has);
+    if bytes > has && (device.is_block_device() || args.dry_run) {
+        return Err(format!(
+            "{name} has only {has} bytes, {bytes} were asked for"
+        ));
     }
+    Ok(Target {
+        device: Some(device),
+        bytes,
+        sector,
+    })
+}
+
+/// The place as it was planned: an image file is made, or made longer.
+fn prepare(args: &Args, target: Target) -> Result<Device, String> {
+    let name = args.device.display();
+    let bytes = target.bytes;
+    let long = |e| format!("cannot make {name} {bytes} bytes long: {e}");
+    let mut device = match target.device {
+        Some(device) => device,
+        None => Device::create(&args.device, bytes).map_err(long)?,
+    };
+    if device.size() < bytes {
+        device.lengthen(bytes).map_err(long)?;
+    }
+    device.shorten(bytes);
     Ok(device)
 }
 
@@ -146,15 +176,15 @@ fn run(args: &Args) -> Result<(), String> {
         .ok_or("the label is longer than 64 bytes")?
         .copy_from_slice(args.label.as_bytes());
     let name = args.device.display();
-    let device = open(args)?;
-    let there = probe(&device).map_err(|e| format!("cannot read {name}: {e}"))?;
-    if let Some(what) = there {
-        if !args.force && !args.dry_run {
+    let target = look(args)?;
+    if let Some(device) = &target.device {
+        let there = probe(device).map_err(|e| format!("cannot read {name}: {e}"))?;
+        if let Some(what) = there.filter(|_| !args.force && !args.dry_run) {
             return Err(format!("{name} contains {what}; use -f to overwrite it"));
         }
     }
     let uuid = *args.uuid.unwrap_or_else(Uuid::new_v4).as_bytes();
-    let layout = plan(args, &device, uuid)?;
+    let layout = plan(args, &target, uuid)?;
     let geo = Geometry::check(&layout).map_err(|what| format!("{name}: {what}"))?;
     if !args.quiet || args.dry_run {
         print!("{}", summary(args, &geo));
@@ -173,6 +203,7 @@ fn run(args: &Args) -> Result<(), String> {
         time: now(),
     };
     options.hash_seed.copy_from_slice(seed);
+    let device = prepare(args, target)?;
     if !args.keep {
         discard::discard(&device);
     }
@@ -180,9 +211,9 @@ fn run(args: &Args) -> Result<(), String> {
 }
 
 /// The layout for the device. Without -b, the largest blocks that do.
-fn plan(args: &Args, device: &Device, uuid: [u8; 16]) -> Result<Layout, String> {
+fn plan(args: &Args, target: &Target, uuid: [u8; 16]) -> Result<Layout, String> {
     let name = args.device.display();
-    let (bytes, sector) = (device.size(), u64::from(device.sector_size()));
+    let (bytes, sector) = (target.bytes, target.sector);
     if args.block_size.is_some_and(|size| size < sector) || sector > 4096 {
         return Err(format!(
             "{name} has sectors of {sector} bytes; choose a block size of at least that (-b)"

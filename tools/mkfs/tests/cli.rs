@@ -96,6 +96,47 @@ fn says_what_is_wrong() {
     assert_eq!(mkfs(&["-b", "many"], &path, "").status.code(), Some(2));
 }
 
+/// Whatever it refuses stays as it was, or does not come to be.
+#[test]
+fn what_is_refused_is_not_changed() {
+    let path = image("refused.img");
+    let mut bytes = vec![0; 8 << 20];
+    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    fs::write(&path, &bytes).unwrap();
+    for (args, size, message) in [
+        (&[][..], "100M", "ext2"),
+        (&["-b", "3000", "-f"], "200M", "not one of"),
+        (&["-f", "-b", "1024"], "2T", "at most 1 TiB"),
+        (&["-f", "-L", &"x".repeat(65)], "100M", "longer than 64"),
+    ] {
+        let out = mkfs(args, &path, size);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(text(&out.stderr).contains(message), "{}", text(&out.stderr));
+        assert!(fs::read(&path).unwrap() == bytes, "{args:?}: unchanged");
+    }
+    fs::remove_file(&path).unwrap();
+    for (args, size) in [
+        (&["-b", "3000"][..], "64M"),
+        (&[], "1M"),
+        (&[], "16777215T"),
+        (&[], "0"),
+        (&["-L", &"x".repeat(65)], "64M"),
+    ] {
+        let out = mkfs(args, &path, size);
+        assert_eq!(out.status.code(), Some(1), "{args:?} {size}");
+        assert!(!path.exists(), "{args:?} {size}: a file was made");
+    }
+    // More than the host's filesystem takes, if it is not one of the large ones.
+    if !mkfs(&["-q"], &path, "200T").status.success() {
+        assert!(!path.exists(), "a file was made");
+    }
+    let _ = fs::remove_file(&path);
+    // A dry run says yes where the real run does, and makes nothing.
+    let out = mkfs(&["-N"], &path, "64M");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("blocks=16384") && !path.exists());
+}
+
 /// The superblock of an image that may be too large to be read whole.
 fn superblock(path: &Path) -> SuperBlock {
     use std::io::Read;
