@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::claim;
+
 /// Bytes that can be read and perhaps written.
 pub trait Storage {
     /// Its size in bytes.
@@ -34,6 +36,11 @@ pub trait Storage {
         self.read_at(&mut buf, at)?;
         Ok(buf)
     }
+}
+
+fn neither() -> io::Error {
+    let what = "neither a block device nor a regular file";
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 /// Bytes that are zeroed at a time.
@@ -70,9 +77,15 @@ pub struct Device {
 
 impl Device {
     /// Opens `path`. For writing, a block device is claimed for this process alone; the error is
-    /// `ResourceBusy` if it is mounted or otherwise in use.
+    /// `ResourceBusy` if it is mounted or otherwise in use. Of an image file nothing is asked: see
+    /// [`claim`](Self::claim).
     pub fn open(path: &Path, write: bool) -> io::Result<Self> {
-        let block = std::fs::metadata(path)?.file_type().is_block_device();
+        let kind = std::fs::metadata(path)?.file_type();
+        let block = kind.is_block_device();
+        // To open anything else may wait for somebody, or do something.
+        if !block && !kind.is_file() {
+            return Err(neither());
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(write);
         if block && write {
@@ -82,12 +95,26 @@ impl Device {
         Self::new(options.open(path)?, block)
     }
 
-    /// Makes an image file of `size` bytes. If that fails, no file stays behind. Errors: those of the host;
+    /// Opens `path` for writing, for this process alone. If somebody else uses it, the error is `ResourceBusy`
+    /// and its text goes on after "the device is".
+    pub fn claim(path: &Path) -> io::Result<Self> {
+        let device = Self::open(path, true).map_err(|e| match e.kind() {
+            io::ErrorKind::ResourceBusy => claim::busy("mounted or in use; unmount it first"),
+            _ => e,
+        })?;
+        if !device.block {
+            claim::claim(&device.file)?;
+        }
+        Ok(device)
+    }
+
+    /// Makes and claims an image file of `size` bytes. If that fails, no file stays behind. Errors: those of the host;
     /// `AlreadyExists` if somebody else has made the file meanwhile.
     pub fn create(path: &Path, size: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut device = Self::new(options.open(path)?, false)?;
+        claim::claim(&device.file)?;
         if device.size > 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -109,10 +136,7 @@ impl Device {
     fn new(mut file: File, block: bool) -> io::Result<Self> {
         let kind = file.metadata()?.file_type();
         if !block && !kind.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "neither a block device nor a regular file",
-            ));
+            return Err(neither());
         }
         let size = file.seek(SeekFrom::End(0))?;
         let sector = if block {

@@ -33,7 +33,8 @@ const USAGE: u8 = 16;
     version,
     disable_version_flag = true,
     after_help = "Exit status: 0 clean, 1 repaired, 4 errors left, 8 could not check, 16 usage.\n\
-        Nothing is written unless the result is sound; an interrupted repair is simply run again."
+        Nothing is written unless the result is sound; an interrupted repair is simply run again.\n\
+        What is mounted, attached to a loop device or claimed by another of these tools can be looked at with -n."
 )]
 struct Args {
     /// Change nothing; the journal is replayed in memory
@@ -121,10 +122,12 @@ fn run(args: &Args) -> Result<u8, String> {
 
 fn open(args: &Args, write: bool) -> Result<Device, String> {
     let name = args.device.display();
-    Device::open(&args.device, write).map_err(|e| match e.kind() {
-        io::ErrorKind::ResourceBusy => {
-            format!("{name} is mounted or in use; unmount it first, or use -n")
-        }
+    let opened = match write {
+        true => Device::claim(&args.device),
+        false => Device::open(&args.device, false),
+    };
+    opened.map_err(|e| match e.kind() {
+        io::ErrorKind::ResourceBusy => format!("{name} is {e}, or use -n"),
         _ => format!("cannot open {name}: {e}"),
     })
 }

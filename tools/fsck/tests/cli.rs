@@ -63,3 +63,35 @@ fn exit_codes() {
     fs::write(&path, vec![0; 1 << 20]).unwrap();
     assert_eq!(fsck(&["-y"], &path).0, Some(8));
 }
+
+#[test]
+fn a_file_in_use_is_only_looked_at() {
+    let (memory, _, _) = full(10, 8192);
+    let path = image("used.img", &memory);
+    let other = calf_io::device::Device::claim(&path).unwrap();
+    for args in [&["-y"][..], &["-p"], &["-a", "-f"]] {
+        let (code, text) = fsck(args, &path);
+        assert_eq!(code, Some(8), "{args:?} {text}");
+        assert!(text.contains("in use") && text.contains("-n"), "{text}");
+    }
+    assert_eq!(fsck(&["-n"], &path).0, Some(0));
+    drop(other);
+    assert_eq!(fsck(&["-y"], &path).0, Some(0));
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pipe");
+    let _ = fs::remove_file(&path);
+    assert!(Command::new("mkfifo")
+        .arg(&path)
+        .status()
+        .unwrap()
+        .success());
+    for args in [&["-n"][..], &["-y"]] {
+        let mut child = Command::new("timeout");
+        let child = child.arg("60").arg(env!("CARGO_BIN_EXE_fsck-calf"));
+        let out = child.args(args).arg(&path).output().unwrap();
+        assert_eq!(out.status.code(), Some(8), "{args:?}");
+    }
+}

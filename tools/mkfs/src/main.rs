@@ -9,7 +9,7 @@ mod discard;
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -108,12 +108,11 @@ struct Target {
 /// Looks for the place. Nothing is changed: until all is known to be possible, what is there stays as it is.
 fn look(args: &Args) -> Result<Target, String> {
     let name = args.device.display();
-    if let Some(user) = loop_user(&args.device) {
-        return Err(format!(
-            "{name} is attached to {user}; use that device, or detach it first"
-        ));
-    }
-    let device = match (Device::open(&args.device, !args.dry_run), args.size) {
+    let opened = match args.dry_run {
+        true => Device::open(&args.device, false),
+        false => Device::claim(&args.device),
+    };
+    let device = match (opened, args.size) {
         (Ok(device), _) => device,
         (Err(e), Some(bytes)) if e.kind() == io::ErrorKind::NotFound => {
             return Ok(Target {
@@ -123,7 +122,7 @@ fn look(args: &Args) -> Result<Target, String> {
             });
         }
         (Err(e), _) if e.kind() == io::ErrorKind::ResourceBusy => {
-            return Err(format!("{name} is mounted or in use; unmount it first"));
+            return Err(format!("{name} is {e}"));
         }
         (Err(e), _) => return Err(format!("cannot open {name}: {e}")),
     };
@@ -155,18 +154,6 @@ fn prepare(args: &Args, target: Target) -> Result<Device, String> {
     }
     device.shorten(bytes);
     Ok(device)
-}
-
-/// The loop device that uses this file.
-fn loop_user(path: &Path) -> Option<String> {
-    let path = path.canonicalize().ok()?;
-    for entry in std::fs::read_dir("/sys/block").ok()?.flatten() {
-        let backing = std::fs::read_to_string(entry.path().join("loop/backing_file"));
-        if backing.is_ok_and(|backing| Path::new(backing.trim_end()) == path) {
-            return Some(format!("/dev/{}", entry.file_name().to_string_lossy()));
-        }
-    }
-    None
 }
 
 fn run(args: &Args) -> Result<(), String> {

@@ -96,6 +96,25 @@ fn says_what_is_wrong() {
     assert_eq!(mkfs(&["-b", "many"], &path, "").status.code(), Some(2));
 }
 
+#[test]
+fn a_file_in_use_is_left_alone() {
+    let path = image("used.img");
+    fs::write(&path, vec![0; 16 << 20]).unwrap();
+    let other = fs::File::open(&path).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let out = mkfs(&["-f"], &path, "");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).contains("in use"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(fs::read(&path).unwrap().iter().all(|&b| b == 0));
+    assert!(mkfs(&["-f", "-N"], &path, "").status.success());
+    drop(other);
+    assert!(mkfs(&["-f"], &path, "").status.success());
+}
+
 /// Whatever it refuses stays as it was, or does not come to be.
 #[test]
 fn what_is_refused_is_not_changed() {
