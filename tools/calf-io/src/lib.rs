@@ -16,4 +16,5 @@ pub mod log_fields;
 pub mod make;
 pub mod mutate;
 pub mod probe;
+pub mod say;
 pub mod seal;

@@ -3,6 +3,7 @@
 //! calf-dump: shows what is in a calf filesystem, as text or as JSON.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod json;
 mod show;
@@ -18,6 +19,7 @@ use calf_fsck::image::Image;
 use calf_fsck::replay;
 use calf_io::device::{Device, Storage};
 use calf_io::editor::Editor;
+use calf_io::say;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Show what is in a calf filesystem; nothing is changed.
@@ -125,29 +127,30 @@ fn probe(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
         return Ok(false);
     };
     let uuid = uuid::Uuid::from_bytes(*sb.geo.uuid());
-    println!("ID_FS_TYPE=calf\nID_FS_USAGE=filesystem\nID_FS_VERSION=1");
-    println!("ID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}");
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    writeln!(
+        out,
+        "ID_FS_TYPE=calf\nID_FS_USAGE=filesystem\nID_FS_VERSION=1"
+    )?;
+    writeln!(out, "ID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}")?;
     if !sb.label().is_empty() {
         let (safe, encoded) = text::udev(sb.label());
-        println!("ID_FS_LABEL={safe}\nID_FS_LABEL_ENC={encoded}");
+        writeln!(out, "ID_FS_LABEL={safe}\nID_FS_LABEL_ENC={encoded}")?;
     }
+    out.flush()?;
     Ok(true)
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.probe {
-        return match probe(&args) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => NOTHING.into(),
-            Err(e) => {
-                eprintln!("calf-dump: {e}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let result = match args.probe {
+        true => probe(&args),
+        false => run(&args).map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => NOTHING.into(),
+        // Whoever reads has had enough.
         Err(e)
             if e.downcast_ref::<io::Error>().map(io::Error::kind)
                 == Some(io::ErrorKind::BrokenPipe) =>
@@ -155,7 +158,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("calf-dump: {e}");
+            say::error("calf-dump", e);
             ExitCode::FAILURE
         }
     }
@@ -181,12 +184,18 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     if !args.raw {
         let done = replay::replay(&mut image, &sb.geo)?;
         if let Some((block, what)) = done.damaged {
-            eprintln!("calf-dump: {name}: block {block}: {what}; what comes after is left out");
+            say::error(
+                "calf-dump",
+                format_args!("{name}: block {block}: {what}; what comes after is left out"),
+            );
         }
         if done.dirty {
-            eprintln!(
-                "calf-dump: shown with {} blocks of {} transactions from the journal (see -r)",
-                done.blocks, done.transactions
+            say::error(
+                "calf-dump",
+                format_args!(
+                    "shown with {} blocks of {} transactions from the journal (see -r)",
+                    done.blocks, done.transactions
+                ),
             );
         }
     }

@@ -3,7 +3,7 @@
 //! calf-dump from the command line.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use calf_core::algo::btree::Tree;
 use calf_core::algo::dir;
@@ -137,7 +137,25 @@ fn everything_is_there_as_json() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}: {text}");
     }
+    unheard(&path);
     std::fs::write(&path, vec![0; 1 << 20]).unwrap();
     assert_eq!(dump(&["--probe"], &path, &[]).0, Some(2));
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Who reads no further is content; words that find no room are an error.
+fn unheard(path: &Path) {
+    for args in [&["--probe"][..], &["--json"], &[]] {
+        let status = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_calf-dump"));
+            command.args(args).arg(path).stdout(stdout);
+            command.status().unwrap().code()
+        };
+        let mut reader = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+        let pipe = reader.stdin.take().unwrap();
+        reader.wait().unwrap();
+        assert_eq!(status(pipe.into()), Some(0), "{args:?}");
+        let full = std::fs::File::create("/dev/full").unwrap();
+        assert_eq!(status(full.into()), Some(1), "{args:?}");
+    }
 }

@@ -3,6 +3,7 @@
 //! fsck.calf: checks a calf filesystem, and repairs it.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use calf_fsck::check::{check, looks_clean, Error, Mode, Outcome};
 use calf_fsck::report::Report;
 use calf_io::device::Device;
+use calf_io::say;
 use clap::Parser;
 
 /// Nothing was wrong.
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code.into(),
         Err(message) => {
-            eprintln!("fsck.calf: {message}");
+            say::error("fsck.calf", message);
             OPERATIONAL.into()
         }
     }
@@ -96,16 +98,16 @@ fn run(args: &Args) -> Result<u8, String> {
     };
     let device = open(args, mode != Mode::Check)?;
     if mode == Mode::Preen && !args.force && looks_clean(&device) {
-        println!("calf: clean, not checked (use -f)");
+        say::line("calf: clean, not checked (use -f)");
         return Ok(CLEAN);
     }
     let once = |device: &Device, mode| {
-        let mut report = Report::new(|line| println!("{line}"));
+        let mut report = Report::new(|line| say::line(line));
         let out = check(device, mode, &mut report).map_err(|e| match e {
             Error::Io(e) => format!("{name}: {e}"),
             Error::Super(e) => format!("{name}: {e}"),
         })?;
-        println!("{}", summary(&out));
+        say::line(summary(&out));
         Ok::<Outcome, String>(out)
     };
     let mut out = once(&device, mode)?;
@@ -137,9 +139,9 @@ fn confirmed() -> bool {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return false;
     }
-    print!("Repair (y/n)? ");
+    let mut out = io::stdout();
+    let asked = out.write_all(b"Repair (y/n)? ").and_then(|()| out.flush());
     let mut answer = String::new();
-    let asked = io::stdout().flush();
     asked.is_ok()
         && io::stdin().lock().read_line(&mut answer).is_ok()
         && answer.trim_start().starts_with(['y', 'Y'])

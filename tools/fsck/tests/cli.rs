@@ -64,6 +64,38 @@ fn exit_codes() {
     assert_eq!(fsck(&["-y"], &path).0, Some(8));
 }
 
+/// The end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let mut reader = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let pipe = reader.stdin.take().unwrap();
+    reader.wait().unwrap();
+    pipe.into()
+}
+
+fn nowhere() -> [Stdio; 2] {
+    [closed_pipe(), fs::File::create("/dev/full").unwrap().into()]
+}
+
+/// What it is called for is the repair, not the words.
+#[test]
+fn repairs_although_nobody_listens() {
+    let (memory, geo, _) = full(10, 8192);
+    let at = (geo.inode_root().get() * 1024) as usize;
+    memory.0.borrow_mut()[at..at + 1024].fill(0x5a);
+    for stdout in nowhere() {
+        let path = image("unheard.img", &memory);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fsck-calf"));
+        let status = command.arg("-y").arg(&path).stdout(stdout).status();
+        assert_eq!(status.unwrap().code(), Some(1));
+        assert_eq!(fsck(&["-n"], &path).0, Some(0));
+    }
+    for stderr in nowhere() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fsck-calf"));
+        let status = command.arg("/nonexistent").stderr(stderr).status();
+        assert_eq!(status.unwrap().code(), Some(8));
+    }
+}
+
 #[test]
 fn a_file_in_use_is_only_looked_at() {
     let (memory, _, _) = full(10, 8192);

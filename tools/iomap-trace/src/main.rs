@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(e) => {
-            eprintln!("iomap-trace: {e}");
+            let _ = writeln!(std::io::stderr(), "iomap-trace: {e}");
             ExitCode::from(2)
         }
     }

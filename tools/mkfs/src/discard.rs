@@ -3,6 +3,7 @@
 //! Telling a block device that nothing on it is needed any more. `unsafe` is for the one ioctl.
 
 use calf_io::device::{Device, Storage};
+use calf_io::say;
 use rustix::io::Errno;
 use rustix::ioctl::{opcode, Setter};
 
@@ -24,6 +25,9 @@ pub fn discard(device: &Device) {
     // SAFETY: as above; the device is open for writing, and the caller has decided to overwrite it.
     match unsafe { rustix::ioctl::ioctl(device, request) } {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOTTY) => {}
-        Err(e) => eprintln!("mkfs.calf: warning: cannot discard the device: {e}"),
+        Err(e) => say::error(
+            "mkfs.calf",
+            format_args!("warning: cannot discard the device: {e}"),
+        ),
     }
 }

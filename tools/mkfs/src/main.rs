@@ -3,12 +3,13 @@
 //! mkfs.calf: makes a calf filesystem on a block device or in a file.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[allow(unsafe_code)]
 mod discard;
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use calf_core::format::geometry::{Geometry, Layout, DESC_SIZE};
 use calf_io::device::{Device, Storage};
 use calf_io::make::{make, Options};
 use calf_io::probe::probe;
+use calf_io::say;
 use clap::Parser;
 use uuid::Uuid;
 
@@ -89,7 +91,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("mkfs.calf: {message}");
+            say::error("mkfs.calf", message);
             ExitCode::FAILURE
         }
     }
@@ -173,11 +175,12 @@ fn run(args: &Args) -> Result<(), String> {
     let uuid = *args.uuid.unwrap_or_else(Uuid::new_v4).as_bytes();
     let layout = plan(args, &target, uuid)?;
     let geo = Geometry::check(&layout).map_err(|what| format!("{name}: {what}"))?;
-    if !args.quiet || args.dry_run {
-        print!("{}", summary(args, &geo));
-    }
     if args.dry_run {
-        return Ok(());
+        let shown = io::stdout().write_all(summary(args, &geo).as_bytes());
+        return shown.map_err(|e| format!("cannot say what would be done: {e}"));
+    }
+    if !args.quiet {
+        say::line(summary(args, &geo).trim_end());
     }
     let mut random = [0; 20];
     getrandom::fill(&mut random).map_err(|e| format!("no random numbers: {e}"))?;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use calf_core::format::group;
 use calf_core::format::super_block::SuperBlock;
@@ -94,6 +94,41 @@ fn says_what_is_wrong() {
     assert!(text(&out.stderr).contains("cannot open"));
     assert!(!mkfs(&[], Path::new("/dev/null"), "").status.success());
     assert_eq!(mkfs(&["-b", "many"], &path, "").status.code(), Some(2));
+}
+
+/// The end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let mut reader = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let pipe = reader.stdin.take().unwrap();
+    reader.wait().unwrap();
+    pipe.into()
+}
+
+fn full() -> Stdio {
+    fs::File::create("/dev/full").unwrap().into()
+}
+
+/// The filesystem is what counts, not who listens.
+#[test]
+fn works_although_nobody_listens() {
+    let path = image("unheard.img");
+    for stdout in [closed_pipe(), full()] {
+        let _ = fs::remove_file(&path);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkfs-calf"));
+        let status = command.arg(&path).arg("16M").stdout(stdout).status();
+        assert_eq!(status.unwrap().code(), Some(0));
+        assert_eq!(superblock(&path).geo.block_size(), 4096);
+    }
+    // Nor does the place of an error message make another error of it.
+    for stderr in [closed_pipe(), full()] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkfs-calf"));
+        let status = command.arg(&path).stderr(stderr).status();
+        assert_eq!(status.unwrap().code(), Some(1));
+    }
+    // A dry run has nothing but its words.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mkfs-calf"));
+    let status = command.arg("-N").arg(&path).stdout(full()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use calf_io::device::{Device, Storage};
 use calf_io::fields::fields;
 use calf_io::log_fields::Sample;
 use calf_io::mutate::Mutation;
+use calf_io::say;
 use clap::Parser;
 
 /// Damage the metadata of a calf filesystem.
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let places = metadata(&device, &sb.geo)?;
     for _ in 0..args.count.unwrap_or(1 + random.below(5)) {
         let (blocks, kind) = damage(&device, None, &sb.geo, &places, &mut random)?;
-        println!("{kind} in blocks {blocks:?}");
+        say::line(format_args!("{kind} in blocks {blocks:?}"));
     }
     Ok(device.sync()?)
 }
@@ -70,13 +71,11 @@ fn single(
         for mutation in Mutation::ALL {
             let line = format!("{} {mutation}", field.name);
             if args.list {
-                println!("{line}");
+                say::line(line);
             } else if args.field.as_ref() == Some(&line) {
                 let changed = mutation.apply(device, geo, &field, random)?;
-                println!(
-                    "{line}: {}",
-                    if changed { "done" } else { "changes nothing" }
-                );
+                let what = if changed { "done" } else { "changes nothing" };
+                say::line(format_args!("{line}: {what}"));
                 return Ok(device.sync()?);
             }
         }
