@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["json", "raw"])]
     probe: bool,
     /// Print the version and exit
-    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
     version: Option<bool>,
     /// Block device or image file
     device: PathBuf,

@@ -159,3 +159,11 @@ fn unheard(path: &Path) {
         assert_eq!(status(full.into()), Some(1), "{args:?}");
     }
 }
+
+#[test]
+fn version() {
+    for version in ["-V", "--version"] {
+        let (code, text) = dump(&[version], Path::new("x"), &[]);
+        assert!(code == Some(0) && text.starts_with("calf-dump "), "{text}");
+    }
+}

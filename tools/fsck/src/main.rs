@@ -43,7 +43,7 @@ struct Args {
     #[arg(short = 'n', conflicts_with_all = ["yes", "auto", "preen"])]
     no: bool,
     /// Replay the journal and repair what is wrong; what cannot be kept is named
-    #[arg(short = 'y')]
+    #[arg(short = 'y', conflicts_with_all = ["auto", "preen"])]
     yes: bool,
     /// Check even if it looks clean
     #[arg(short = 'f')]
@@ -57,8 +57,14 @@ struct Args {
     /// For fsck(8), which may ask for a progress bar; there is none
     #[arg(short = 'C')]
     progress: bool,
+    /// For fsck(8), which passes it on; there is no more to say
+    #[arg(short = 'v')]
+    verbose: bool,
+    /// For fsck(8): ask before a repair, as without any option
+    #[arg(short = 'r')]
+    ask: bool,
     /// Print the version and exit
-    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
     version: Option<bool>,
     /// Block device or image file
     device: PathBuf,

@@ -127,3 +127,20 @@ fn a_pipe_is_not_waited_for() {
         assert_eq!(out.status.code(), Some(8), "{args:?}");
     }
 }
+
+#[test]
+fn options_as_other_tools_have_them() {
+    let (memory, _, _) = full(10, 8192);
+    let path = image("options.img", &memory);
+    for args in [&["-y", "-p"][..], &["-y", "-a"], &["-n", "-p"]] {
+        assert_eq!(fsck(args, &path).0, Some(16), "{args:?}");
+    }
+    for args in [&["-a", "-p"][..], &["-v", "-n"], &["-r"], &["-y", "-v"]] {
+        let (code, text) = fsck(args, &path);
+        assert_eq!(code, Some(0), "{args:?} {text}");
+    }
+    for version in ["-V", "--version"] {
+        let (code, text) = fsck(&[version], &path);
+        assert!(code == Some(0) && text.starts_with("fsck.calf "), "{text}");
+    }
+}

@@ -36,7 +36,12 @@ struct Args {
     #[arg(short = 'b', value_name = "BYTES", value_parser = parse_block_size)]
     block_size: Option<u64>,
     /// Label, at most 64 bytes
-    #[arg(short = 'L', value_name = "LABEL", default_value = "")]
+    #[arg(
+        short = 'L',
+        value_name = "LABEL",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     label: String,
     /// UUID; random if not given
     #[arg(short = 'U', value_name = "UUID")]
@@ -54,7 +59,7 @@ struct Args {
     #[arg(short = 'q')]
     quiet: bool,
     /// Print the version and exit
-    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
     version: Option<bool>,
     /// Block device or image file
     device: PathBuf,
@@ -204,11 +209,6 @@ fn run(args: &Args) -> Result<(), String> {
 fn plan(args: &Args, target: &Target, uuid: [u8; 16]) -> Result<Layout, String> {
     let name = args.device.display();
     let (bytes, sector) = (target.bytes, target.sector);
-    if args.block_size.is_some_and(|size| size < sector) || sector > 4096 {
-        return Err(format!(
-            "{name} has sectors of {sector} bytes; choose a block size of at least that (-b)"
-        ));
-    }
     let sizes = match args.block_size {
         Some(size) if !matches!(size, 1024 | 2048 | 4096) => {
             return Err(format!("block size {size} is not one of 1024, 2048, 4096"));
@@ -216,20 +216,30 @@ fn plan(args: &Args, target: &Target, uuid: [u8; 16]) -> Result<Layout, String> 
         Some(size) => vec![size],
         None => vec![4096, 2048, 1024],
     };
+    if args.block_size.is_some_and(|size| size < sector) || sector > 4096 {
+        return Err(format!(
+            "{name} has sectors of {sector} bytes; choose a block size of at least that (-b)"
+        ));
+    }
     let mut failure = String::new();
     for size in sizes.into_iter().filter(|&size| size >= sector) {
         match Layout::plan(size.trailing_zeros(), bytes / size, uuid) {
             Ok(layout) => return Ok(layout),
             Err(what) => {
                 failure = format!("{name} ({bytes} bytes), blocks of {size} bytes: {what}");
-                let most = largest(size);
-                if bytes > most {
-                    failure += &format!(
-                        "; with these blocks a filesystem has at most {} TiB, choose larger ones (-b)",
-                        most >> 40
-                    );
-                }
             }
+        }
+        let most = largest(size);
+        if bytes > most {
+            failure += &format!(
+                "; with these blocks a filesystem has at most {} TiB",
+                most >> 40
+            );
+            if size < 4096 {
+                failure += ", choose larger ones (-b)";
+            }
+            // Smaller blocks would do even less.
+            break;
         }
     }
     Err(failure)

@@ -81,6 +81,10 @@ fn says_what_is_wrong() {
     fs::write(&path, vec![0; 4 << 20]).unwrap();
     for (args, size, message) in [
         (&["-b", "512"][..], "", "not one of 1024, 2048, 4096"),
+        (&["-b", "0"][..], "", "not one of 1024, 2048, 4096"),
+        (&["-b", "1"][..], "", "not one of 1024, 2048, 4096"),
+        (&["-b", "size=5"][..], "", "not one of 1024, 2048, 4096"),
+        (&["-f"], "16777215T", "at most 256 TiB"),
         (&["-b", "4096"][..], "", "too small"),
         (&["-N"], "1M", "too small"),
         (&["-L", &"x".repeat(65)], "", "longer than 64"),
@@ -148,6 +152,18 @@ fn a_file_in_use_is_left_alone() {
     assert!(mkfs(&["-f", "-N"], &path, "").status.success());
     drop(other);
     assert!(mkfs(&["-f"], &path, "").status.success());
+}
+
+#[test]
+fn options_as_other_tools_have_them() {
+    let path = image("options.img");
+    let out = mkfs(&["-L", "-x"], &path, "16M");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(superblock(&path).label(), b"-x");
+    for version in ["-V", "--version"] {
+        let out = mkfs(&[version], &path, "");
+        assert!(out.status.success() && text(&out.stdout).starts_with("mkfs.calf "));
+    }
 }
 
 /// Whatever it refuses stays as it was, or does not come to be.
