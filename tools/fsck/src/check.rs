@@ -131,6 +131,7 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
     // The journal may bring the superblock, of a filesystem that has just been enlarged for one.
     let geo = match SuperBlock::parse(&image.read(0)?, storage.size()) {
         Ok(after) if after.geo.journal_start() == geo.journal_start() => after.geo,
+        Err(why @ SbError::Device { .. }) => return Err(superblock::cut(why, report)),
         result => {
             let what = result.map_or_else(|e| e.to_string(), |_| "another layout".to_owned());
             report.error(format_args!("superblock after the replay: {what}"));

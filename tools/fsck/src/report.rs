@@ -75,6 +75,11 @@ impl Report {
         self.done(text);
     }
 
+    /// What was just found can only be repaired in a way that somebody should look at.
+    pub fn uncertain(&mut self) {
+        self.guesses = self.guesses.saturating_add(1);
+    }
+
     /// Something is repaired at a price: what could not be kept is named.
     pub fn lost(&mut self, text: fmt::Arguments<'_>) {
         self.losses = self.losses.saturating_add(1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Finding the superblock: in its place, as its copy in group 1, or made again from what else says
-//! where things are.
+//! where things are. One that is sound is never replaced because the device is too short for it.
 
 use std::io::{self, Read};
 
@@ -66,6 +66,10 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
         (Err(why), _) => why,
         (Ok(_), None) => SbError::Short,
     };
+    // Nothing is wrong with this one; the device is another, or was cut.
+    if matches!(why, SbError::Device { .. }) {
+        return Err(cut(why, report));
+    }
     let mut use_other = |(raw, sb), how: &str| {
         report.error(format_args!("{why}; going on with {how}"));
         Ok(Start {
@@ -74,9 +78,10 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
             primary: false,
         })
     };
+    // Group 1 starts after as many blocks as one block has bits.
+    let copy_at = |log: u32| head(storage, 8u64 << (2 * log));
     for log in 10..=12u32 {
-        // Group 1 starts after as many blocks as one block has bits.
-        let copy = head(storage, 8u64 << (2 * log));
+        let copy = copy_at(log);
         let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));
         if let Some(found) = copy.filter(|(_, sb)| sb.geo.block_shift() == log) {
             // What we do not know we must not write, as with the superblock in its place.
@@ -89,13 +94,41 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
     if let Some(found) = RawSuperBlock::of(&first).and_then(|raw| mended(storage, raw)) {
         return use_other(found, "what can be read of it");
     }
+    // A filesystem that its copy knows to be larger is not planned anew as a smaller one.
+    if let Some(why) = (10..=12).find_map(|log| too_large(storage, log, &copy_at(log))) {
+        return Err(cut(why, report));
+    }
     if let Some(found) = (10..=12).find_map(|log| planned(storage, log)) {
-        return use_other(
+        let start = use_other(
             found,
             "the layout that mkfs.calf gives a device of this size",
         );
+        // The label is lost, and the secret of the directory hash.
+        report.uncertain();
+        return start;
     }
     Err(Error::Super(why))
+}
+
+/// The error of a filesystem that goes on behind the end of the device. Whatever was made of the
+/// part that is there would be wrong as soon as the rest is back, so nothing is.
+pub fn cut(why: SbError, report: &mut Report) -> Error {
+    if let SbError::Device { need, .. } = why {
+        report.note(format_args!(
+            "make the device {need} bytes long again, with what was there; nothing was changed"
+        ));
+    }
+    Error::Super(why)
+}
+
+/// What is wrong, if this copy of a superblock is sound and describes a filesystem of this device,
+/// but a larger one.
+fn too_large(storage: &dyn Storage, log: u32, copy: &[u8]) -> Option<SbError> {
+    let why = SuperBlock::parse(copy, storage.size()).err();
+    let why = why.filter(|why| matches!(why, SbError::Device { .. }))?;
+    let sb = SuperBlock::parse(copy, u64::MAX).ok()?;
+    let here = sb.geo.block_shift() == log && uuid_of(storage, &sb.geo) == Some(*sb.geo.uuid());
+    here.then_some(why)
 }
 
 /// The superblock at the start of the device with its constant fields set right, if roots or the
