@@ -114,7 +114,10 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
     }
     let replay = replay::replay(&mut image, &geo)?;
     if let Some((block, what)) = replay.damaged {
-        report.error(format_args!("block {block}: {what}"));
+        match replay.left_out {
+            0 => report.error(format_args!("block {block}: {what}")),
+            _ => report.error(format_args!("block {block}: {what}; {}", left_out(&replay))),
+        }
     }
     if replay.dirty {
         let Replay {
@@ -155,6 +158,13 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
         return Ok(out);
     }
     report.start_repairs();
+    if replay.left_out > 0 {
+        report.lost(format_args!("journal: {}", left_out(&replay)));
+    } else if replay.damaged.is_some() && !(start.primary && start.sb.clean) {
+        report.guessed(format_args!(
+            "journal: made anew; what was committed in it, if anything, is left out"
+        ));
+    }
     if !repair::repair(&mut image, &geo, &replay, mode, &mut out, report)? {
         return Ok(out);
     }
@@ -165,6 +175,14 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
     out.left = after.errors();
     (out.inodes, out.used) = (verdict.inodes, verdict.used);
     Ok(out)
+}
+
+/// Says what a damaged log keeps to itself.
+fn left_out(replay: &Replay) -> String {
+    match replay.left_out {
+        1 => "1 committed transaction is left out".to_owned(),
+        n => format!("{n} committed transactions are left out"),
+    }
 }
 
 /// Looks at everything but the journal. Findings go to `report`.

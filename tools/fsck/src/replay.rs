@@ -34,6 +34,8 @@ pub struct Replay {
     pub errno: u32,
     /// Where the journal is damaged, and how. What came before that is replayed.
     pub damaged: Option<(u64, &'static str)>,
+    /// Committed transactions that are left out because of the damage, as far as they can be told.
+    pub left_out: u32,
 }
 
 /// Why the journal cannot be replayed.
@@ -192,6 +194,30 @@ impl Log<'_, '_> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// How many committed transactions there are from the damaged one called `end` on, which may
+    /// itself be what does not hold.
+    fn committed_from(&self, end: u32) -> u32 {
+        let mut count = 1;
+        for bytes in (1..self.blocks).filter_map(|at| self.read(at).ok()) {
+            let (Ok((header, _)), Ok((commit, _))) = (
+                Header::ref_from_prefix(&bytes),
+                Commit::ref_from_prefix(&bytes),
+            ) else {
+                continue;
+            };
+            let after = header.sequence.get().wrapping_sub(end);
+            let is_commit = header.magic.get() == MAGIC && header.blocktype.get() == TYPE_COMMIT;
+            // What is older has numbers before it, which wrap around to large ones.
+            if is_commit
+                && u64::from(after) < self.blocks
+                && self.commit_holds(commit.checksum.get(), &bytes)
+            {
+                count = count.max(after.saturating_add(1));
+            }
+        }
+        count
     }
 
     /// Hands out all descriptor and revoke blocks from transaction `first` up to before `end`.
@@ -365,6 +391,9 @@ pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> io::Result<Replay> {
         }
     };
     done.transactions = end.wrapping_sub(first);
+    if done.damaged.is_some() {
+        done.left_out = log.committed_from(end);
+    }
     for (block, bytes) in home {
         image.put(block, bytes);
     }

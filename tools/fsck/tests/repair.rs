@@ -4,9 +4,7 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
 use calf_core::format::geometry::Geometry;
 use calf_core::format::super_block::SuperBlock;
@@ -15,35 +13,8 @@ use calf_core::random::Random;
 use calf_fsck::check::Mode;
 use calf_io::damage::{damage, metadata};
 use calf_io::device::{Memory, Storage};
-use common::damage::{files, way_to, File};
+use common::damage::{files, way_to, Failing, File};
 use common::*;
-
-/// A device that fails for good after some writes, as if the power had gone.
-struct Failing<'a> {
-    memory: &'a Memory,
-    left: Cell<u64>,
-}
-
-impl Storage for Failing<'_> {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.memory.read_at(buf, at)
-    }
-    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        match self.left.get().checked_sub(1) {
-            None => Err(io::Error::other("the power is gone")),
-            Some(left) => {
-                self.left.set(left);
-                self.memory.write_at(buf, at)
-            }
-        }
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// An image, an earlier state of it, and what is in it.
 struct Base {
@@ -140,10 +111,7 @@ fn one(base: &Base, seed: u64) {
     untouched_survive(base, &memory, &hit, &format!("{note} {lines:#?}"));
     // Killed after some writes and run again, it ends in the same way.
     let writes = random.below(60);
-    let failing = Failing {
-        memory: &damaged,
-        left: Cell::new(writes),
-    };
+    let failing = Failing::new(&damaged, writes);
     note += &format!(" killed after {writes} writes");
     let (first, _) = run(&failing, Mode::Repair);
     let (out, lines) = run(&damaged, Mode::Repair);

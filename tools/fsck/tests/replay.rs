@@ -125,11 +125,7 @@ fn a_damaged_log_is_replayed_up_to_the_damage_and_reset() {
         assert!(!assert_clean(&memory).replay.dirty);
         let read = |i| memory.read(spare(&geo, i) * SIZE, SIZE as usize).unwrap();
         assert!(read(0) == data(1) && read(1) == data(1));
-        // Nothing of the old log is left that could be taken for a part of a new one.
-        for at in 1..geo.journal_blocks() {
-            let block = (geo.journal_start().get() + at) * SIZE;
-            assert_ne!(memory.read(block, 4).unwrap(), MAGIC.to_be_bytes());
-        }
+        assert_wiped(&memory, &geo);
     }
 }
 
@@ -176,5 +172,96 @@ fn a_revoke_block_lists_no_more_than_it_holds() {
         let out = run(&memory, Mode::Repair).0.unwrap();
         assert_eq!((out.left, out.replay.transactions), (0, 1));
         assert!(!assert_clean(&memory).replay.dirty);
+    }
+}
+
+/// The log goes around the end of the journal, and its third transaction is damaged. Whenever the
+/// repair is interrupted, the second one stays home.
+#[test]
+fn an_interrupted_reset_does_not_replay_half_of_the_log() {
+    let (memory, geo) = empty(10, 4096);
+    let mut log = log(&memory, &geo, geo.journal_blocks() - 3, 77);
+    log.blocks(&[(spare(&geo, 0), data(1))]).unwrap();
+    log.commit().unwrap();
+    assert_eq!(log.at, 1);
+    log.blocks(&[(spare(&geo, 0), data(2))]).unwrap();
+    log.commit().unwrap();
+    let place = log.blocks(&[(spare(&geo, 0), data(3))]).unwrap();
+    log.commit().unwrap();
+    memory.write_at(&[0x77], place + SIZE).unwrap();
+    for writes in 0.. {
+        let memory = memory.clone();
+        let failing = damage::Failing::new(&memory, writes);
+        let first = run(&failing, Mode::Repair).0;
+        let (out, lines) = run(&memory, Mode::Repair);
+        assert_eq!(out.unwrap().left, 0, "{writes} writes, {lines:#?}");
+        assert_eq!(byte(&memory, spare(&geo, 0)), 2, "{writes} writes");
+        assert!(!assert_clean(&memory).replay.dirty);
+        assert_wiped(&memory, &geo);
+        if first.is_ok() {
+            assert!(writes > 3);
+            return;
+        }
+    }
+}
+
+/// Nothing of the old log is left that could be taken for a part of a new one.
+fn assert_wiped(memory: &Memory, geo: &Geometry) {
+    for at in 1..geo.journal_blocks() {
+        let block = (geo.journal_start().get() + at) * SIZE;
+        assert_ne!(memory.read(block, 4).unwrap(), MAGIC.to_be_bytes());
+    }
+}
+
+/// What was committed behind the damage is lost, and that is no matter for -p.
+#[test]
+fn transactions_that_are_left_out_are_counted() {
+    for (lost, text) in [
+        (1, "1 committed transaction "),
+        (3, "3 committed transactions "),
+    ] {
+        let (memory, geo) = empty(10, 4096);
+        let mut log = log(&memory, &geo, 5, 9);
+        log.blocks(&[(spare(&geo, 0), data(1))]).unwrap();
+        log.commit().unwrap();
+        let place = log.blocks(&[(spare(&geo, 0), data(2))]).unwrap();
+        log.commit().unwrap();
+        for i in 1..lost {
+            log.blocks(&[(spare(&geo, i), data(3))]).unwrap();
+            log.commit().unwrap();
+        }
+        memory.write_at(&[0x77], place + SIZE).unwrap();
+        assert_finds(&memory, text);
+        let before = memory.clone();
+        let out = run(&memory, Mode::Preen).0.unwrap();
+        assert!(out.left > 0 && !out.changed);
+        assert!(*before.0.borrow() == *memory.0.borrow());
+        let (out, lines) = run(&memory, Mode::Repair);
+        let out = out.unwrap();
+        assert_eq!((out.left, out.losses), (0, 1), "{lines:#?}");
+        assert_eq!(out.replay.left_out, lost as u32);
+        assert!(lines
+            .iter()
+            .any(|l| l.starts_with("repair: ") && l.contains(text)));
+    }
+}
+
+/// Nobody knows what a log holds whose superblock is lost, but that of a filesystem that was
+/// unmounted is empty.
+#[test]
+fn a_lost_journal_superblock_is_no_loss_where_the_log_was_empty() {
+    for (clean, left) in [(true, 0), (false, 1)] {
+        let (memory, geo) = empty(10, 4096);
+        if !clean {
+            edit_super(&memory, |sb| sb.set_mounted(1));
+        }
+        memory
+            .write_at(&data(0x77), geo.journal_start().get() * SIZE)
+            .unwrap();
+        let out = run(&memory, Mode::Preen).0.unwrap();
+        assert_eq!((out.left.min(1), out.changed), (left, clean));
+        let out = run(&memory, Mode::Repair).0.unwrap();
+        assert_eq!((out.left, out.changed), (0, !clean));
+        assert_clean(&memory);
     }
 }

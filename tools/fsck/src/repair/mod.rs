@@ -90,7 +90,7 @@ pub fn repair(
         return Ok(false);
     }
     out.changed = true;
-    write(image, geo, replay, plan)?;
+    write(image, geo, replay, sb.error, plan)?;
     Ok(true)
 }
 
@@ -259,8 +259,15 @@ fn superblocks(image: &Image<'_>, geo: &Geometry, inodes: u64) -> Blocks {
     blocks
 }
 
-/// Writes the plan.
-fn write(image: &mut Image<'_>, geo: &Geometry, replay: &Replay, plan: Plan) -> Result<(), Error> {
+/// Writes the plan. `error`: the superblock says that something is wrong; an earlier repair may have
+/// been interrupted.
+fn write(
+    image: &mut Image<'_>,
+    geo: &Geometry,
+    replay: &Replay,
+    error: bool,
+    plan: Plan,
+) -> Result<(), Error> {
     // What the journal brings comes home before the journal is marked empty.
     let journal = geo.journal_start().get();
     let empty = image.read(journal)?;
@@ -276,16 +283,19 @@ fn write(image: &mut Image<'_>, geo: &Geometry, replay: &Replay, plan: Plan) -> 
         superblock::block(RawSuperBlock::of(&first).ok_or(eof())?, geo),
     );
     image.flush()?;
-    if replay.dirty || replay.damaged.is_some() || replay.errno != 0 {
-        if replay.damaged.is_some() {
-            replay::wipe(image, geo);
-            image.flush()?;
-        }
+    let wipe = error || replay.damaged.is_some();
+    if replay.dirty || replay.errno != 0 || wipe {
         image.put(journal, empty);
         if let Ok(mut sb) = replay::superblock(image, geo) {
             sb.errno = 0.into();
             replay::put_superblock(image, geo, sb);
         }
+        image.flush()?;
+    }
+    // Only now: half a log would be replayed again, up to where it has been wiped. Who comes after
+    // an interruption finds the log empty, but the error in the superblock, and wipes the rest.
+    if wipe {
+        replay::wipe(image, geo);
         image.flush()?;
     }
     for blocks in [plan.fresh, plan.roots, plan.derived, plan.last] {

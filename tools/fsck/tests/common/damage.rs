@@ -2,7 +2,9 @@
 
 //! Damage, and what must survive it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use calf_core::algo::dir::Record;
 use calf_core::algo::extent;
@@ -16,6 +18,41 @@ use std::ops::ControlFlow;
 use zerocopy::FromBytes;
 
 use super::{Builder, ROOT};
+
+/// A device that fails for good after some writes, as if the power had gone.
+pub struct Failing<'a> {
+    memory: &'a Memory,
+    left: Cell<u64>,
+}
+
+impl<'a> Failing<'a> {
+    /// It takes `writes` more.
+    pub fn new(memory: &'a Memory, writes: u64) -> Self {
+        let left = Cell::new(writes);
+        Self { memory, left }
+    }
+}
+
+impl Storage for Failing<'_> {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.memory.read_at(buf, at)
+    }
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        match self.left.get().checked_sub(1) {
+            None => Err(io::Error::other("the power is gone")),
+            Some(left) => {
+                self.left.set(left);
+                self.memory.write_at(buf, at)
+            }
+        }
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What a path leads to, and all blocks that say so.
 #[derive(Clone, Debug)]
