@@ -326,3 +326,42 @@ fn repairs_are_told() {
     }
     assert!(files(&memory, geo).contains_key(&b"/lost+found/#5000"[..]));
 }
+
+/// An extent may lie where no size can cover it.
+#[test]
+fn extents_past_the_largest_size_are_dropped() {
+    let (memory, geo) = empty(12, 8192);
+    let mut b = Builder::new(&memory, geo);
+    let ino = b.file(ROOT, "far", 3);
+    let mut rec = b.editor.inode(ino).unwrap().unwrap();
+    let mut tree = b.tree(&rec);
+    let last = (i64::MAX as u64).div_ceil(geo.block_size());
+    let mut data = 0;
+    for fblk in [last - 1, last + 7] {
+        let (phys, len) = b.editor.alloc(calf_core::format::BlockNr::ZERO, 2).unwrap();
+        let e = calf_core::algo::extent::Extent {
+            fblk,
+            phys,
+            len,
+            unwritten: false,
+        };
+        calf_core::algo::extent::insert(&mut tree, &mut b.editor, e).unwrap();
+        data += len;
+    }
+    b.store(&mut rec, &tree, data);
+    b.finish(&memory);
+    let (out, lines) = run(&memory, Mode::Repair);
+    let out = out.unwrap();
+    assert_eq!((out.left, out.losses), (0, 2), "{lines:#?}");
+    assert!(lines
+        .iter()
+        .any(|l| l.contains("beyond the largest size; dropped")));
+    assert!(lines
+        .iter()
+        .any(|l| l.contains("beyond the largest size; cut")));
+    assert!(lines.iter().any(|l| l.contains("not whole any more: /far")));
+    assert_clean(&memory);
+    let b = Builder::new(&memory, geo);
+    let rec = b.editor.inode(ino).unwrap().unwrap();
+    assert_eq!(rec.size.get(), i64::MAX as u64);
+}

@@ -246,6 +246,9 @@ impl Gather<'_, '_, '_> {
         rewrite: &mut bool,
     ) -> Vec<Extent> {
         let mut extents: Vec<Extent> = Vec::with_capacity(records.len());
+        // Where the largest size ends; an extent may say that it lies behind that.
+        let size = self.salvage.geo.block_size().max(1);
+        let limit = MAX_SIZE.div_ceil(size);
         for (fblk, value) in records {
             let Ok(raw) = RawExtent::parse(*fblk, value) else {
                 *rewrite = true;
@@ -264,6 +267,7 @@ impl Gather<'_, '_, '_> {
                 Err(what) => what,
                 Ok(()) if e.end() <= end => "lies inside another extent",
                 Ok(()) if e.fblk < end => "overlaps the extent before it",
+                Ok(()) if e.end() > limit => "lies beyond the largest size",
                 Ok(()) => {
                     extents.push(e);
                     continue;
@@ -271,16 +275,15 @@ impl Gather<'_, '_, '_> {
             };
             *rewrite = true;
             model.hurt.insert(ino);
-            let part = e.fblk < end && e.end() > end && held.is_ok();
+            let (from, to) = (e.fblk.max(end), e.end().min(limit));
+            let part = from < to && held.is_ok();
             self.report.lost(format_args!(
                 "inode {ino}: extent at file block {fblk} (block {phys}, {len} blocks): {what}; {}",
                 if part { "cut" } else { "dropped" }
             ));
             if part {
-                let by = end.saturating_sub(e.fblk);
-                e.fblk = end;
-                e.phys = e.phys.saturating_add(by);
-                e.len = e.len.saturating_sub(by);
+                e.phys = e.phys.saturating_add(from.saturating_sub(e.fblk));
+                (e.fblk, e.len) = (from, to.saturating_sub(from));
                 extents.push(e);
             }
         }
