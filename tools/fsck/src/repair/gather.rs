@@ -67,6 +67,11 @@ impl Gather<'_, '_, '_> {
                 model.orphans.insert(*key, cut);
             }
         }
+        if orphans.has_gaps() || orphans.dropped > 0 {
+            self.report.guessed(format_args!(
+                "tree of orphans: cannot be read whole; written anew"
+            ));
+        }
         model.orphan_tree = global(orphans);
         let counts = self
             .salvage
@@ -75,6 +80,12 @@ impl Gather<'_, '_, '_> {
         let mut inodes = self
             .salvage
             .read(Kind::Inodes, Ino::GLOBAL, root(geo.inode_root()));
+        if inodes.dropped > 0 {
+            let n = inodes.dropped;
+            self.report.lost(format_args!(
+                "tree of inodes: {n} records make no sense; dropped"
+            ));
+        }
         self.inodes(&mut model, std::mem::take(&mut inodes.records));
         if inodes.has_gaps() {
             let data = model.data_bits(geo);

@@ -18,6 +18,17 @@ use crate::image::Image;
 use crate::space;
 use crate::trees::Records;
 
+/// Keys: from, and up to before.
+type Range = (u64, Option<u64>);
+
+/// What a slot of a node holds. Of a damaged one, the key or the value may be missing.
+struct Part {
+    /// Missing if it does not fit between those of its neighbours, or there is no value.
+    key: Option<u64>,
+    /// Missing if it does not lie where values are, or is no pointer where there has to be one.
+    value: Option<Vec<u8>>,
+}
+
 /// What a tree gave.
 #[derive(Default)]
 pub struct Found {
@@ -28,7 +39,7 @@ pub struct Found {
     /// The nodes, without an inline root.
     pub nodes: Vec<u64>,
     /// Key ranges whose nodes are lost: from, and up to before.
-    gaps: Vec<(u64, Option<u64>)>,
+    gaps: Vec<Range>,
     /// Records that were there, but do not hold.
     pub dropped: u64,
     /// Nothing was wrong with it.
@@ -36,6 +47,15 @@ pub struct Found {
 }
 
 impl Found {
+    /// A record does not hold. What is left of an inode can still be looked for.
+    fn drop_record(&mut self, kind: Kind, bounds: Range) {
+        self.sound = false;
+        self.dropped = self.dropped.saturating_add(1);
+        if kind == Kind::Inodes {
+            self.gaps.push(bounds);
+        }
+    }
+
     /// An empty tree that is sound: that of an inode without one.
     pub fn none() -> Self {
         Self {
@@ -51,8 +71,7 @@ impl Found {
 
     /// Does a key lie where nodes are missing?
     pub fn is_missing(&self, key: u64) -> bool {
-        let inside = |&(lo, hi): &(u64, Option<u64>)| key >= lo && hi.is_none_or(|hi| key < hi);
-        self.gaps.iter().any(inside)
+        self.gaps.iter().any(|&gap| inside(key, gap))
     }
 }
 
@@ -90,7 +109,7 @@ struct Todo {
 
 struct Node {
     level: u8,
-    records: Records,
+    parts: Vec<Part>,
     sound: bool,
 }
 
@@ -125,14 +144,14 @@ impl<'a, 'b> Salvage<'a, 'b> {
             Root::Inline(root) => {
                 let sound = node::verify_inline(root, kind).is_ok();
                 let level = root.0.first().copied().unwrap_or(0);
-                let Some((level, records)) = slots(&root.0, 0, CORE_SIZE, level) else {
+                let Some((level, parts)) = slots(&root.0, 0, CORE_SIZE, level) else {
                     found.sound = false;
                     found.gaps.push((0, None));
                     return found;
                 };
                 let node = Node {
                     level,
-                    records,
+                    parts,
                     sound,
                 };
                 place(&mut found, &mut todo, node, kind, 0, None);
@@ -150,7 +169,7 @@ impl<'a, 'b> Salvage<'a, 'b> {
                     if next.level == LEVEL_ANY {
                         counted = Some(tree_blocks);
                     } else {
-                        let empty = node.records.is_empty();
+                        let empty = node.parts.is_empty();
                         found.sound &= tree_blocks == 0 && !empty;
                     }
                     found.nodes.push(next.block.get());
@@ -214,9 +233,12 @@ impl<'a, 'b> Salvage<'a, 'b> {
             if known || data.has(place) {
                 continue;
             }
-            let Some((0, records)) = slots(&bytes, CORE_OFFSET, HEADER_SIZE, 0) else {
+            let Some((0, parts)) = slots(&bytes, CORE_OFFSET, HEADER_SIZE, 0) else {
                 continue;
             };
+            let records = parts
+                .into_iter()
+                .filter_map(|part| Some((part.key?, part.value?)));
             let before = found.records.len();
             for (key, bytes) in records {
                 let missing =
@@ -319,48 +341,108 @@ fn place(
     hi: Option<u64>,
 ) {
     found.sound &= node.sound;
-    let inside = |key: u64| key >= lo && hi.is_none_or(|hi| key < hi);
+    let bounds = neighbours(&node, lo, hi);
     if node.level == 0 {
-        for (mut key, bytes) in node.records {
-            if kind == Kind::Inodes && !inside(key) {
-                // The record knows its own number.
-                let own = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
-                key = own.filter(|&own| inside(own)).unwrap_or(key);
-                found.sound = false;
-            }
-            found.sound &= inside(key);
-            match value::verify_value(kind, key, &bytes) {
-                Ok(()) => {}
-                // Inode records are mended, not judged.
-                Err(_) if kind == Kind::Inodes => found.sound = false,
-                Err(_) => {
-                    found.sound = false;
-                    found.dropped = found.dropped.saturating_add(1);
-                    continue;
-                }
-            }
-            match inside(key) {
-                true => found.records.push((key, bytes)),
-                false => found.strays.push((key, bytes)),
-            }
+        for (part, bounds) in node.parts.into_iter().zip(bounds) {
+            leaf_record(found, part, kind, (lo, hi), bounds);
         }
         return;
     }
-    found.sound &= node.records.first().is_some_and(|(key, _)| *key == lo);
-    let mut next = hi;
+    found.sound &= node.parts.first().is_some_and(|part| part.key == Some(lo));
     // What comes first goes on top.
-    for (i, (key, child)) in node.records.iter().enumerate().rev() {
-        found.sound &= inside(*key) || i == 0;
-        let child: Option<[u8; CHILD_SIZE]> = child.as_slice().try_into().ok();
-        let block = BlockNr::new(child.map_or(0, u64::from_le_bytes));
-        let lo = if i == 0 { lo } else { (*key).max(lo) };
+    for (i, (part, (from, to))) in node.parts.iter().zip(bounds).enumerate().rev() {
+        let key = part.key.filter(|&key| inside(key, (lo, hi)));
+        found.sound &= key.is_some() || i == 0;
+        let lo = if i == 0 { lo } else { key.unwrap_or(from) };
+        let value = part.value.as_deref();
+        let child: Option<[u8; CHILD_SIZE]> = value.and_then(|child| child.try_into().ok());
+        let Some(child) = child else {
+            found.sound = false;
+            found.gaps.push((lo, to));
+            continue;
+        };
         todo.push(Todo {
-            block,
+            block: BlockNr::new(u64::from_le_bytes(child)),
             level: node.level.saturating_sub(1),
             lo,
-            hi: next,
+            hi: to,
         });
-        next = Some(lo);
+    }
+}
+
+/// Does a key lie in a range?
+fn inside(key: u64, (lo, hi): Range) -> bool {
+    key >= lo && hi.is_none_or(|hi| key < hi)
+}
+
+/// What each slot can hold: from behind the last key before it that holds, up to the next one. Where
+/// the key of a slot does not hold, this range and that of the slot before it overlap.
+fn neighbours(node: &Node, lo: u64, hi: Option<u64>) -> Vec<Range> {
+    let parts = &node.parts;
+    let key = |part: &Part| part.key.filter(|&key| inside(key, (lo, hi)));
+    let mut next = hi;
+    let mut bounds: Vec<Range> = Vec::with_capacity(parts.len());
+    for part in parts.iter().rev() {
+        bounds.push((lo, next));
+        next = key(part).or(next);
+    }
+    bounds.reverse();
+    let mut before = lo;
+    for (range, part) in bounds.iter_mut().zip(parts) {
+        range.0 = before;
+        // A key in a leaf is taken; what a child holds begins with its key.
+        let taken = u64::from(node.level == 0);
+        before = key(part).map_or(before, |key| key.saturating_add(taken));
+    }
+    bounds
+}
+
+/// Takes in a record of a leaf whose keys lie in `home`. `bounds` is what its neighbours leave it.
+fn leaf_record(found: &mut Found, part: Part, kind: Kind, home: Range, bounds: Range) {
+    let Some(bytes) = part.value else {
+        found.drop_record(kind, bounds);
+        return;
+    };
+    // An inode knows its own number, and names are sorted in by what they are.
+    let own = match kind {
+        Kind::Inodes => bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)),
+        Kind::Dir => {
+            let last = found.records.last();
+            let free = last.map_or(Some(0), |(key, _)| key.checked_add(1));
+            free.map(|free| free.max(bounds.0))
+        }
+        _ => None,
+    };
+    let key = match part.key {
+        Some(key) if kind == Kind::Inodes && !inside(key, home) => {
+            found.sound = false;
+            own.filter(|&own| inside(own, home)).unwrap_or(key)
+        }
+        Some(key) => key,
+        None => {
+            let Some(own) = own.filter(|&own| inside(own, bounds)) else {
+                found.drop_record(kind, bounds);
+                return;
+            };
+            found.sound = false;
+            own
+        }
+    };
+    match value::verify_value(kind, key, &bytes) {
+        Ok(()) => {}
+        // Inode records are mended, not judged.
+        Err(_) if kind == Kind::Inodes => found.sound = false,
+        Err(_) => {
+            found.drop_record(kind, (key, key.checked_add(1)));
+            return;
+        }
+    }
+    match inside(key, home) {
+        true => found.records.push((key, bytes)),
+        false => {
+            found.sound = false;
+            found.strays.push((key, bytes));
+        }
     }
 }
 
@@ -391,10 +473,10 @@ fn open(bytes: &[u8], id: &NodeId, uuid: &[u8; 16]) -> Option<Node> {
         LEVEL_ANY => header.core.level,
         level => level,
     };
-    let (level, records) = slots(bytes, CORE_OFFSET, HEADER_SIZE, level)?;
+    let (level, parts) = slots(bytes, CORE_OFFSET, HEADER_SIZE, level)?;
     Some(Node {
         level,
-        records,
+        parts,
         sound: sealed && !reserved && node::verify_structure(bytes, id, uuid).is_ok(),
     })
 }
@@ -409,9 +491,9 @@ fn leaf(bytes: &[u8], uuid: &[u8; 16]) -> Option<(u64, u8)> {
     holds.then_some((header.owner.get(), header.core.kind))
 }
 
-/// Level and records of a node. The values are packed without holes, so where the chain breaks,
+/// Level and slots of a node. The values are packed without holes, so where the chain breaks,
 /// something is wrong; the records on both sides of it are still good.
-fn slots(bytes: &[u8], core_at: usize, slots_at: usize, level: u8) -> Option<(u8, Records)> {
+fn slots(bytes: &[u8], core_at: usize, slots_at: usize, level: u8) -> Option<(u8, Vec<Part>)> {
     if level >= MAX_LEVEL {
         return None;
     }
@@ -420,28 +502,26 @@ fn slots(bytes: &[u8], core_at: usize, slots_at: usize, level: u8) -> Option<(u8
     let nr = usize::from(core.nr.get()).min(most);
     let (slots, _) = <[Slot]>::ref_from_prefix_with_elems(bytes.get(slots_at..)?, nr).ok()?;
     let floor = slots_at.saturating_add(nr.saturating_mul(SLOT_SIZE));
-    let mut records = Records::with_capacity(nr);
+    let mut parts = Vec::with_capacity(nr);
     let mut before = None;
     for (i, slot) in slots.iter().enumerate() {
         let (key, off) = (slot.key.get(), usize::from(slot.off.get()));
         // A key that does not fit between its neighbours, which fit each other.
         let next = slots.get(i.saturating_add(1)).map(|next| next.key.get());
-        if next.is_some_and(|next| key >= next && before < Some(next)) {
-            continue;
-        }
+        let odd = next.is_some_and(|next| key >= next && before < Some(next));
         let end = off.saturating_add(usize::from(slot.len.get()));
         let value = bytes.get(off..end).filter(|_| off >= floor);
-        let Some(value) = value.filter(|_| before < Some(key)) else {
-            continue;
-        };
-        if level > 0 && value.len() != CHILD_SIZE {
-            continue;
-        }
-        before = Some(key);
-        records.push((key, value.to_vec()));
+        let value = value.filter(|value| level == 0 || value.len() == CHILD_SIZE);
+        let fits = value.is_some() && !odd && before < Some(key);
+        let key = Some(key).filter(|_| fits);
+        before = key.or(before);
+        parts.push(Part {
+            key,
+            value: value.map(<[u8]>::to_vec),
+        });
     }
-    if level > 0 && records.is_empty() {
+    if level > 0 && parts.iter().all(|part| part.value.is_none()) {
         return None;
     }
-    Some((level, records))
+    Some((level, parts))
 }

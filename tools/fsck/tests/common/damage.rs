@@ -189,3 +189,15 @@ pub fn way_to(memory: &Memory, geo: Geometry, ino: u64) -> BTreeSet<u64> {
         level = here - 1;
     }
 }
+
+/// Both have the same files, with the same content.
+pub fn same_content(before: &BTreeMap<Vec<u8>, File>, after: &BTreeMap<Vec<u8>, File>, note: &str) {
+    assert!(before.keys().eq(after.keys()), "{note}: other names");
+    for (path, old) in before {
+        let new = &after[path];
+        let says = |f: &File| (f.ino, f.mode, f.size, f.nlink);
+        let name = path.escape_ascii();
+        assert_eq!(says(old), says(new), "{name}, {note}");
+        assert!(old.data == new.data, "{name} has another content, {note}");
+    }
+}
