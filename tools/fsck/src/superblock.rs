@@ -92,7 +92,10 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
         }
     }
     if let Some(found) = RawSuperBlock::of(&first).and_then(|raw| mended(storage, raw)) {
-        return use_other(found, "what can be read of it");
+        let start = use_other(found, "what can be read of it");
+        // Its checksum is wrong, so that the rest of it may be, too.
+        report.uncertain();
+        return start;
     }
     // A filesystem that its copy knows to be larger is not planned anew as a smaller one.
     if let Some(why) = (10..=12).find_map(|log| too_large(storage, log, &copy_at(log))) {

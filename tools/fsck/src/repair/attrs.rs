@@ -92,6 +92,11 @@ impl Gather<'_, '_, '_> {
         let lost = attrs.collect(&found.records, &self.hash_seed);
         attrs.rewrite |= !found.sound;
         let kept = attrs.list.len();
+        if !found.unsealed.is_empty() {
+            self.report.guessed(format_args!(
+                "inode {ino}: extended attributes lie in nodes with a wrong checksum; uncertain"
+            ));
+        }
         // What is being removed may have lost some already.
         let leaving = node.rec.nlink.get() == 0;
         if (lost > 0 || found.has_gaps() || found.dropped > 0 || kept == 0) && !leaving {

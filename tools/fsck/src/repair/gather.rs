@@ -67,6 +67,7 @@ impl Gather<'_, '_, '_> {
                 model.orphans.insert(*key, cut);
             }
         }
+        self.unsealed("tree of orphans", &orphans);
         if orphans.has_gaps() || orphans.dropped > 0 {
             self.report.guessed(format_args!(
                 "tree of orphans: cannot be read whole; written anew"
@@ -80,6 +81,13 @@ impl Gather<'_, '_, '_> {
         let mut inodes = self
             .salvage
             .read(Kind::Inodes, Ino::GLOBAL, root(geo.inode_root()));
+        self.unsealed("tree of inodes", &inodes);
+        for &ino in &inodes.doubtful {
+            self.report.guessed(format_args!(
+                "inode {ino}: its record lies in a node with a wrong checksum; contents uncertain"
+            ));
+            model.uncertain.insert(ino);
+        }
         if inodes.dropped > 0 {
             let n = inodes.dropped;
             self.report.lost(format_args!(
@@ -107,6 +115,15 @@ impl Gather<'_, '_, '_> {
         }
         model.inode_tree = global(inodes);
         model
+    }
+
+    /// Says which nodes of a tree are believed without a right checksum.
+    fn unsealed(&mut self, what: &str, found: &Found) {
+        for block in &found.unsealed {
+            self.report.guessed(format_args!(
+                "{what}: block {block} has a wrong checksum; what it says is taken for true"
+            ));
+        }
     }
 
     /// Understands inode records and reads their trees, then fills the gaps of the trees.
@@ -207,6 +224,14 @@ impl Gather<'_, '_, '_> {
             sound,
             ..
         } = &raw.tree;
+        if !raw.tree.unsealed.is_empty() {
+            let n = raw.tree.unsealed.len();
+            self.report.guessed(format_args!(
+                "inode {ino}: {n} nodes of its {} have a wrong checksum; contents uncertain",
+                kind.map_or("tree".into(), |kind| format!("{kind:?}")),
+            ));
+            model.uncertain.insert(ino);
+        }
         if raw.tree.has_gaps() {
             self.report.lost(format_args!(
                 "inode {ino}: nodes of its {} cannot be read; it is rebuilt from {} records",
@@ -324,7 +349,7 @@ impl Gather<'_, '_, '_> {
             };
             let right = dir::base_key(&self.hash_seed, record.name) >> SEQ_BITS;
             if *key >> SEQ_BITS != right {
-                self.report.done(format_args!(
+                self.report.guessed(format_args!(
                     "inode {ino}: name \"{name}\" under the key {key:#x} of another name; moved"
                 ));
                 *rewrite = true;
@@ -348,7 +373,17 @@ impl Gather<'_, '_, '_> {
             // Names under wrong keys may be there twice, too.
             let mut all: BTreeSet<Box<[u8]>> = BTreeSet::new();
             entries.sort_by_key(|e| e.key.is_none());
-            entries.retain(|e| all.insert(e.name.clone()));
+            entries.retain(|e| {
+                let first = all.insert(e.name.clone());
+                if !first {
+                    self.report.lost(format_args!(
+                        "inode {ino}: name \"{}\" is there twice; the second one, which leads to inode {}, dropped",
+                        e.name.escape_ascii(),
+                        e.ino
+                    ));
+                }
+                first
+            });
         }
         Content::Dir(parent, entries)
     }

@@ -38,6 +38,9 @@ use gather::Gather;
 use model::Model;
 use salvage::Salvage;
 
+/// Inodes whose contents are uncertain that are named with a path.
+const PATHS: usize = 200;
+
 /// Everything that is to be written, in the order in which it has to become durable.
 struct Plan {
     fresh: Blocks,
@@ -80,7 +83,7 @@ pub fn repair(
     out.losses = report.losses();
     if mode == Mode::Preen && !report.is_safe() {
         report.note(format_args!(
-            "this repair may lose something; nothing was changed. Run fsck.calf by hand, without -a or -p"
+            "this repair may lose something, or is a guess; nothing was changed: run fsck.calf -y by hand"
         ));
         out.left = out.left.max(1);
         return Ok(false);
@@ -154,6 +157,11 @@ fn plan(
     let hurt: Vec<u64> = model.hurt.iter().copied().collect();
     for ino in hurt.iter().filter(|ino| model.inodes.contains_key(ino)) {
         report.note(format_args!("not whole any more: {}", model.path(*ino)));
+    }
+    let alive = |ino: &&u64| model.inodes.contains_key(ino) && !model.hurt.contains(ino);
+    // Each path is looked for in all names; the lines above have every number.
+    for ino in model.uncertain.iter().filter(alive).take(PATHS) {
+        report.note(format_args!("contents uncertain: {}", model.path(*ino)));
     }
     let last = superblocks(image, geo, model.inodes.len() as u64);
     Ok(Plan {

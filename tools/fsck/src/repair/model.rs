@@ -168,6 +168,8 @@ pub struct Model {
     pub block_size: u64,
     /// Files that lost data.
     pub hurt: BTreeSet<u64>,
+    /// Inodes of which something was read from a node with a wrong checksum.
+    pub uncertain: BTreeSet<u64>,
 }
 
 impl Model {

@@ -366,7 +366,7 @@ impl LostFound {
         let name = free_name(&self.taken, &format!("#{ino}"));
         self.taken.insert(name.as_bytes().into());
         model.add_name(dir, name.as_bytes(), ino);
-        report.done(format_args!(
+        report.guessed(format_args!(
             "inode {ino}: no name leads to it; it is lost+found/{name} now"
         ));
     }

@@ -2,7 +2,7 @@
 
 //! Reads trees that may be damaged: takes every record that holds, and remembers what is missing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use calf_core::format::geometry::Geometry;
 use calf_core::format::group;
@@ -42,6 +42,10 @@ pub struct Found {
     gaps: Vec<Range>,
     /// Records that were there, but do not hold.
     pub dropped: u64,
+    /// Nodes whose checksum is wrong: what they say is a guess.
+    pub unsealed: Vec<u64>,
+    /// Keys of records that come from such leaves.
+    pub doubtful: BTreeSet<u64>,
     /// Nothing was wrong with it.
     pub sound: bool,
 }
@@ -110,6 +114,7 @@ struct Todo {
 struct Node {
     level: u8,
     parts: Vec<Part>,
+    sealed: bool,
     sound: bool,
 }
 
@@ -152,6 +157,8 @@ impl<'a, 'b> Salvage<'a, 'b> {
                 let node = Node {
                     level,
                     parts,
+                    // By the leaf that it lies in.
+                    sealed: true,
                     sound,
                 };
                 place(&mut found, &mut todo, node, kind, 0, None);
@@ -173,6 +180,9 @@ impl<'a, 'b> Salvage<'a, 'b> {
                         found.sound &= tree_blocks == 0 && !empty;
                     }
                     found.nodes.push(next.block.get());
+                    if !node.sealed {
+                        found.unsealed.push(next.block.get());
+                    }
                     place(&mut found, &mut todo, node, kind, next.lo, next.hi);
                 }
                 None => {
@@ -343,8 +353,14 @@ fn place(
     found.sound &= node.sound;
     let bounds = neighbours(&node, lo, hi);
     if node.level == 0 {
+        let (records, strays) = (found.records.len(), found.strays.len());
         for (part, bounds) in node.parts.into_iter().zip(bounds) {
             leaf_record(found, part, kind, (lo, hi), bounds);
+        }
+        if !node.sealed {
+            let new = found.records.iter().skip(records);
+            let new = new.chain(found.strays.iter().skip(strays));
+            found.doubtful.extend(new.map(|(key, _)| *key));
         }
         return;
     }
@@ -477,6 +493,7 @@ fn open(bytes: &[u8], id: &NodeId, uuid: &[u8; 16]) -> Option<Node> {
     Some(Node {
         level,
         parts,
+        sealed,
         sound: sealed && !reserved && node::verify_structure(bytes, id, uuid).is_ok(),
     })
 }
