@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Finding the superblock: in its place, as its copy in group 1, or made again from what else says
-//! where things are. One that is sound is never replaced because the device is too short for it.
+//! where things are. One that is sound is not replaced because the device is too short for it, but by its copy.
 
 use std::io::{self, Read};
 
@@ -66,10 +66,24 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
         (Err(why), _) => why,
         (Ok(_), None) => SbError::Short,
     };
-    // Nothing is wrong with this one; the device is another, or was cut.
-    if matches!(why, SbError::Device { .. }) {
-        return Err(cut(why, report));
-    }
+    // Group 1 starts after as many blocks as one block has bits.
+    let copy_at = |log: u32| head(storage, 8u64 << (2 * log));
+    // Nothing is wrong with this one; the device is another, or was cut. Unless the copy, which says the same since
+    // the filesystem was made or has grown, says that it fits.
+    let fits = match SuperBlock::parse(&first, u64::MAX) {
+        Ok(sb) if matches!(why, SbError::Device { .. }) => {
+            let copy = copy_at(sb.geo.block_shift());
+            let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));
+            let copy = copy.filter(|(_, copy)| {
+                (copy.geo.block_shift(), copy.geo.uuid()) == (sb.geo.block_shift(), sb.geo.uuid())
+            });
+            match copy {
+                None => return Err(cut(why, report)),
+                fits => fits,
+            }
+        }
+        _ => None,
+    };
     let mut use_other = |(raw, sb), how: &str| {
         report.error(format_args!("{why}; going on with {how}"));
         Ok(Start {
@@ -78,8 +92,12 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
             primary: false,
         })
     };
-    // Group 1 starts after as many blocks as one block has bits.
-    let copy_at = |log: u32| head(storage, 8u64 << (2 * log));
+    if let Some(found) = fits {
+        let start = use_other(found, "the copy in group 1, which fits");
+        // Who knows how the other one came about.
+        report.uncertain();
+        return start;
+    }
     for log in 10..=12u32 {
         let copy = copy_at(log);
         let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));

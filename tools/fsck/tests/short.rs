@@ -79,3 +79,23 @@ fn nor_when_the_journal_says_so() {
     log.commit().unwrap();
     refused(&memory, 20100 << 10);
 }
+
+/// The device is as long as it was: the copy of the superblock knows.
+#[test]
+fn unless_the_copy_says_that_it_fits() {
+    let (memory, _, _) = full(10, 20000);
+    let mut first = memory.read(0, 1024).unwrap();
+    let raw = RawSuperBlock::of_mut(&mut first).unwrap();
+    raw.blocks = 20001.into();
+    raw.seal();
+    memory.write_at(&first, 0).unwrap();
+    let before = memory.clone();
+    let left = run(&memory, Mode::Preen).0.unwrap().left;
+    assert!(left > 0, "it is for a person to decide");
+    assert!(*before.0.borrow() == *memory.0.borrow());
+    let (out, lines) = run(&memory, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+    assert_clean(&memory);
+    let sb = SuperBlock::parse(&memory.read(0, 1024).unwrap(), 20000 << 10).unwrap();
+    assert_eq!(sb.geo.blocks(), 20000);
+}
