@@ -48,7 +48,7 @@ struct Args {
     /// Check even if it looks clean
     #[arg(short = 'f')]
     force: bool,
-    /// Do nothing if it looks clean; repair unless something would be lost by it
+    /// Do nothing if it looks clean; repair unless something would be lost or guessed
     #[arg(short = 'a')]
     auto: bool,
     /// Like -a
