@@ -19,7 +19,7 @@ mod time;
 pub mod vfs;
 mod volume;
 
-pub use aligned::Aligned;
+pub use aligned::{Aligned, HUGE};
 pub use fiemap::{
     fibmap, fiemap, fiemap_count, fiemap_with, FiemapExtent, FIEMAP_DELALLOC, FIEMAP_FLAG_XATTR,
     FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN,

@@ -5,7 +5,7 @@
 use super::{check, check_stamp, make, shuffled, stamp, Case, BLOCK};
 use crate::turn::Turn;
 use calf_vmlib::error::Context;
-use calf_vmlib::sys::{Aligned, Dir, Queue, Ring};
+use calf_vmlib::sys::{Aligned, Dir, Queue, Ring, HUGE};
 use calf_vmlib::{ensure_eq, file, Result};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -114,14 +114,26 @@ fn queue(f: &File, dir: Dir, order: &[u64], mut seen: impl FnMut(u64, &[u8]) -> 
     }
 }
 
+/// Bytes of a large request.
+const LARGE: usize = 1 << 20;
+
+/// Memory for them, in one huge page: how many pieces it lies in makes a tenth of the instructions, and that would
+/// depend on what ran before.
+fn large(fill: u8) -> Aligned {
+    let mut buf = Aligned::new(HUGE);
+    buf.fill(fill);
+    buf
+}
+
 fn write_large(t: &mut Turn, _: u64) -> Result {
     let path = t.path("f");
     let f = file::open_direct(&path)?;
-    let mut buf = Aligned::from(&[b'd'; 1 << 20]);
+    let mut buf = large(b'd');
     t.measure(64, move || {
+        let buf = &mut buf[..LARGE];
         for i in 0..64 {
-            stamp(&mut buf, i);
-            f.write_all_at(&buf, i << 20).ctx("direct write")?;
+            stamp(buf, i);
+            f.write_all_at(buf, i << 20).ctx("direct write")?;
         }
         f.sync_all().ctx("fsync")
     })?;
@@ -136,11 +148,12 @@ fn read_large(t: &mut Turn, _: u64) -> Result {
     make(&path, 64 * 256)?;
     t.fresh()?;
     let f = file::open_direct(&path)?;
-    let mut buf = Aligned::new(1 << 20);
+    let mut buf = large(0);
     t.measure(64, move || {
+        let buf = &mut buf[..LARGE];
         for i in 0..64 {
-            f.read_exact_at(&mut buf, i << 20).ctx("direct read")?;
-            check_stamp(&buf, i * 256)?;
+            f.read_exact_at(buf, i << 20).ctx("direct read")?;
+            check_stamp(buf, i * 256)?;
         }
         Ok(())
     })

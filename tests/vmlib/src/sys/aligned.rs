@@ -14,10 +14,14 @@ pub struct Aligned {
 // SAFETY: it owns its memory like a `Box<[u8]>`.
 unsafe impl Send for Aligned {}
 
+/// Bytes of a huge page.
+pub const HUGE: usize = 2 << 20;
+
 impl Aligned {
-    /// `len` zero bytes at an address that is a multiple of 4096.
+    /// `len` zero bytes at an address that is a multiple of 4096, of [`HUGE`] if there is room for a huge page.
     pub fn new(len: usize) -> Aligned {
-        let layout = Layout::from_size_align(len.max(1), 4096).expect("length fits");
+        let align = if len < HUGE { 4096 } else { HUGE };
+        let layout = Layout::from_size_align(len.max(1), align).expect("length fits");
         // SAFETY: the size is not zero.
         let p = unsafe { std::alloc::alloc_zeroed(layout) };
         Aligned {
