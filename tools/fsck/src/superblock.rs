@@ -68,22 +68,10 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
     };
     // Group 1 starts after as many blocks as one block has bits.
     let copy_at = |log: u32| head(storage, 8u64 << (2 * log));
-    // Nothing is wrong with this one; the device is another, or was cut. Unless the copy, which says the same since
+    // Nothing is wrong with this one; the device is another, or was cut. Unless its copy, which says the same since
     // the filesystem was made or has grown, says that it fits.
-    let fits = match SuperBlock::parse(&first, u64::MAX) {
-        Ok(sb) if matches!(why, SbError::Device { .. }) => {
-            let copy = copy_at(sb.geo.block_shift());
-            let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));
-            let copy = copy.filter(|(_, copy)| {
-                (copy.geo.block_shift(), copy.geo.uuid()) == (sb.geo.block_shift(), sb.geo.uuid())
-            });
-            match copy {
-                None => return Err(cut(why, report)),
-                fits => fits,
-            }
-        }
-        _ => None,
-    };
+    let sound = SuperBlock::parse(&first, u64::MAX).ok();
+    let sound = sound.filter(|_| matches!(why, SbError::Device { .. }));
     let mut use_other = |(raw, sb), how: &str| {
         report.error(format_args!("{why}; going on with {how}"));
         Ok(Start {
@@ -92,22 +80,30 @@ pub fn find(storage: &dyn Storage, report: &mut Report) -> Result<Start, Error> 
             primary: false,
         })
     };
-    if let Some(found) = fits {
-        let start = use_other(found, "the copy in group 1, which fits");
-        // Who knows how the other one came about.
-        report.uncertain();
-        return start;
-    }
     for log in 10..=12u32 {
         let copy = copy_at(log);
         let copy = RawSuperBlock::of(&copy).and_then(|raw| parse(*raw, size));
-        if let Some(found) = copy.filter(|(_, sb)| sb.geo.block_shift() == log) {
+        let mut copy = copy.filter(|(_, sb)| sb.geo.block_shift() == log);
+        if let Some(sound) = &sound {
+            let id = |geo: &Geometry| (geo.block_shift(), *geo.uuid());
+            copy = copy.filter(|(_, sb)| id(&sb.geo) == id(&sound.geo));
+        }
+        if let Some(found) = copy {
             // What we do not know we must not write, as with the superblock in its place.
             if found.1.unknown_ro_compat != 0 {
                 return Err(Error::Super(SbError::RoCompat(found.1.unknown_ro_compat)));
             }
-            return use_other(found, "the copy in group 1");
+            if sound.is_none() {
+                return use_other(found, "the copy in group 1");
+            }
+            let start = use_other(found, "the copy in group 1, which fits");
+            // Who knows how the other one came about.
+            report.uncertain();
+            return start;
         }
+    }
+    if sound.is_some() {
+        return Err(cut(why, report));
     }
     if let Some(found) = RawSuperBlock::of(&first).and_then(|raw| mended(storage, raw)) {
         let start = use_other(found, "what can be read of it");
