@@ -140,14 +140,3 @@ fn empty_step(inode: &Inode, remove: RemoveRecord) -> Result<bool> {
         }
     }
 }
-
-/// Finishes a truncation that a crash cut short: frees everything past the size on disk.
-pub(crate) fn finish_truncate(inode: &Inode) -> Result {
-    let sb = inode.sb().data();
-    let ino = Ino::new(inode.ino());
-    let size = inode.data().ext.read().disk_size;
-    if inode.is_reg() {
-        super::extents::free_from(inode, size.div_ceil(sb.block_size()))?;
-    }
-    orphan::done(sb, ino)
-}

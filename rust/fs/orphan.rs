@@ -6,12 +6,11 @@
 //! the size shrinks) and goes out with the one that finishes it. Mount does what a crash left.
 
 use super::credits::Credits;
-use super::evict;
 use super::inode::SuperBlock;
 use super::itable;
 use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
-use super::Calf;
+use super::{truncate, Calf};
 use crate::algo::btree::Tree;
 use crate::format::orphan::{RawOrphan, KIND_UNLINKED};
 use crate::format::types::{Ino, Kind};
@@ -169,6 +168,7 @@ fn work_off(sb: &SuperBlock, o: Found) -> Result {
             let d = sb.data();
             Err(d.corrupted(Place::Ino(o.ino), "orphan still has links"))
         }
-        OrphanKind::Truncate => evict::finish_truncate(&inode),
+        OrphanKind::Truncate if inode.is_reg() => truncate::free_rest(&inode),
+        OrphanKind::Truncate => done(sb.data(), o.ino),
     }
 }

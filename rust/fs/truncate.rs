@@ -72,7 +72,24 @@ pub(crate) fn finish(inode: &Inode) -> Result {
     if !sb.has_half_cut() || !orphan::exists(sb, Ino::new(inode.ino()))? {
         return Ok(());
     }
-    shrink(inode, inode.size())
+    free_rest(inode)
+}
+
+/// Frees what is past the size of a regular file, whose truncation is logged, and takes out the orphan record
+/// that says so. `i_rwsem` is held exclusively, or nobody else has the inode yet. Errors: `EIO`, `ENOSPC`;
+/// [`finish`] or the next mount goes on from there.
+pub(crate) fn free_rest(inode: &Inode) -> Result {
+    let sb = inode.sb().data();
+    let from = inode.size().div_ceil(sb.block_size());
+    let freed = extents::free_from(inode, from).and_then(|()| match inode.nlink() {
+        // The record says that the whole inode goes, and that is still to do.
+        0 => Ok(()),
+        _ => orphan::done(sb, Ino::new(inode.ino())),
+    });
+    if freed.is_err() {
+        sb.note_half_cut();
+    }
+    freed
 }
 
 /// Makes the size `new`, which the page cache has already, that on disk.
@@ -101,7 +118,7 @@ fn extend(inode: &Inode, new: u64) -> Result {
     itable::change_record(inode, |ext| ext.disk_size = ext.disk_size.max(new))
 }
 
-/// Logs the smaller size and frees what is past it. The page cache is cut already.
+/// Logs the smaller size and frees what is past it. The page cache is cut already, and the inode's size `new`.
 fn shrink(inode: &Inode, new: u64) -> Result {
     let sb = inode.sb().data();
     let from = new.div_ceil(sb.block_size());
@@ -126,18 +143,10 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         drop(ext);
         trans.stop()
     })?;
-    if !more {
-        return Ok(());
+    match more {
+        true => free_rest(inode),
+        false => Ok(()),
     }
-    let freed = extents::free_from(inode, from).and_then(|()| match inode.nlink() {
-        // The record says that the whole inode goes, and that is still to do.
-        0 => Ok(()),
-        _ => orphan::done(sb, ino),
-    });
-    if freed.is_err() {
-        sb.note_half_cut();
-    }
-    freed
 }
 
 fn has_extents(inode: &Inode, from: u64) -> Result<bool> {
