@@ -254,6 +254,8 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
                     let own = map::unshared(sb, ext, old)?.ok_or(e)?;
                     return Ok(WritebackMap::InPlace(map::run(sb, own)?));
                 }
+                // A hole punched in a large folio leaves its blocks dirty, and they are zeros: that must not
+                // fail an fsync on a full disk.
                 (Err(_), None) => return Ok(WritebackMap::Hole(map::span(sb, at, to)?)),
             }
             let (phys, n) = reserve::claim(sb, inode, ext, at, to)?;
