@@ -130,19 +130,20 @@ pub fn increase_step<S: NodeStore>(
     Ok(Some(run))
 }
 
-/// Drops one reference on the first blocks of the range; returns how many, and whether that was
-/// the last one, so that they are free now. Callers loop.
+/// Drops one reference on the first blocks of the range; returns how many, and the references that are left:
+/// with none, they are free now. Callers loop.
 pub fn decrease_step<S: NodeStore>(
     t: &mut Tree,
     s: &mut S,
     phys: BlockNr,
     len: u64,
-) -> Result<(u64, bool), S::Error> {
+) -> Result<(u64, u32), S::Error> {
     let shared = Shared::find(t, s, phys.get())?;
     let run = shared.run(phys, len);
     if run == 0 || shared.record.is_none() {
-        return Ok((run, true));
+        return Ok((run, 0));
     }
-    shared.set(t, s, phys, run, shared.count().saturating_sub(1))?;
-    Ok((run, false))
+    let left = shared.count().saturating_sub(1);
+    shared.set(t, s, phys, run, left)?;
+    Ok((run, left))
 }

@@ -10,7 +10,8 @@
 //! * *pending*: freed in a transaction that has not committed;
 //! * *pinned*: under staged I/O, or about to be, counted.
 //!
-//! A group keeps these sets as bit planes beside a plane `busy` = all of them together; groups are
+//! A group keeps these sets as bit planes beside a plane `busy` = all of them together, and one of blocks in use
+//! that may not be written in place ([`left`]); groups are
 //! loaded on first use and stay loaded, so nobody ever looks at the raw bitmap alone (C13).
 //!
 //! Locks: `Group::load` (sleeping, around reading a bitmap) -> `Group::disk` (sleeping, around
@@ -19,6 +20,7 @@
 
 mod grow;
 mod hold;
+mod left;
 mod pins;
 
 use super::sb::Dev;
@@ -76,6 +78,15 @@ struct Planes {
     held: FVec<u64>,
     /// Under staged I/O; the counts are in `Group::pins`.
     pinned: FVec<u64>,
+    /// Left to one owner in the transaction whose tid has this parity; in use, and not in `busy` for it.
+    left: [Left; 2],
+}
+
+/// A set of [`left`].
+struct Left {
+    bits: FVec<u64>,
+    /// Are any set?
+    any: bool,
 }
 
 struct View {
@@ -114,6 +125,8 @@ pub(crate) struct Allocator {
     cursor: Atomic<u64>,
     /// Are freed blocks discarded (`-o discard`)?
     discard: Atomic<bool>,
+    /// Has a transaction of this parity left blocks ([`left`])?
+    left: [Atomic<bool>; 2],
     /// The account; see [`Space`].
     #[pin]
     pub(crate) space: Space,
@@ -190,6 +203,7 @@ impl Allocator {
                 ngrown: Atomic::new(0),
                 cursor: Atomic::new(0),
                 discard: Atomic::new(false),
+                left: [const { Atomic::new(false) }; 2],
                 space <- Space::new(account),
             }),
             GFP_KERNEL,
@@ -256,6 +270,12 @@ impl Allocator {
         // Of the last group too, which may grow.
         let n = (self.geo().group_blocks() / 64) as usize;
         let len = group.len.load(Relaxed) as usize;
+        let left = |n| -> Result<Left> {
+            Ok(Left {
+                bits: FVec::from_elem(0u64, n)?,
+                any: false,
+            })
+        };
         let mut busy = FVec::from_elem(0u64, n)?;
         let bh = self.dev.read(self.geo().bitmap_block(g))?;
         let (desc_block, desc_off) = self.geo().desc_location(g);
@@ -288,6 +308,7 @@ impl Allocator {
             discard: FVec::from_elem(0u64, n)?,
             held: FVec::from_elem(0u64, n)?,
             pinned: FVec::from_elem(0u64, n)?,
+            left: [left(n)?, left(n)?],
         };
         let mut view = group.view.lock();
         if view.free != free {
@@ -421,7 +442,7 @@ impl Allocator {
         };
         let bit = (run.start.get() - group.start) as usize;
         let ok = self.change_disk(handle, group, access, bit, run.len as usize, false);
-        let parity = (handle.tid() & 1) as usize;
+        let parity = left::parity(handle.tid());
         let mut view = group.view.lock();
         if let Some(p) = view.planes.as_mut() {
             if let (Some(plane), Some(n)) = (p.pending.get_mut(parity), p.npending.get_mut(parity))
@@ -481,7 +502,7 @@ impl Allocator {
         (claimed, pinned, pending)
     }
 
-    /// Releases what transaction `tid` freed. An aborted one releases nothing: its blocks still
+    /// Releases what transaction `tid` freed or left to one owner. An aborted one releases nothing: its blocks still
     /// belong to their old owners on disk (C1). Called by the commit thread: takes spinlocks only
     /// and allocates nothing (D7). Returns whether blocks wait for [`Allocator::next_discard`].
     pub(crate) fn committed(&self, tid: Tid, aborted: bool) -> bool {
@@ -489,7 +510,10 @@ impl Allocator {
             self.space.committed(0, 0);
             return false;
         }
-        let parity = (tid & 1) as usize;
+        let parity = left::parity(tid);
+        if let Some(any) = self.left.get(parity) {
+            any.store(false, Relaxed);
+        }
         let discard = self.discard.load(Relaxed);
         let (mut all, mut usable, mut waiting) = (0, 0, false);
         for group in self.parts().flat_map(|part| part.groups.iter()) {
@@ -497,6 +521,10 @@ impl Allocator {
             let Some(p) = view.planes.as_mut() else {
                 continue;
             };
+            if let Some(left) = p.left.get_mut(parity).filter(|left| left.any) {
+                left.bits.fill(0);
+                left.any = false;
+            }
             let Some(n) = p.npending.get_mut(parity).filter(|n| **n > 0) else {
                 continue;
             };

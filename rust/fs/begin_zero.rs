@@ -70,7 +70,7 @@ fn begin_locked(
             let (shared, run) = if sb.opts().always_cow {
                 (true, e.len)
             } else {
-                map::shared_run(sb, ext, e.phys, e.len)?
+                map::cow_run(sb, ext, e.phys, e.len)?
             };
             let e = map::clip(e, at, at.saturating_add(run));
             let source = map::run(sb, e)?;

@@ -204,13 +204,15 @@ pub(crate) fn drop_blocks(
     may_share: bool,
     mut piece: Extent,
 ) -> Result<Extent> {
-    let mut last = true;
+    let mut left = 0;
     if may_share {
         let mut counts = trans.refcount()?;
-        (piece.len, last) = refcount::decrease_step(&mut counts, trans, piece.phys, piece.len)?;
+        (piece.len, left) = refcount::decrease_step(&mut counts, trans, piece.phys, piece.len)?;
     }
-    if last {
-        trans.free_data(piece.phys, piece.len)?;
+    match left {
+        0 => trans.free_data(piece.phys, piece.len)?,
+        1 => trans.leave_data(piece.phys, piece.len)?,
+        _ => {}
     }
     Ok(piece)
 }

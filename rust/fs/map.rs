@@ -5,6 +5,7 @@
 //! The begin functions ask here, turn the answer into the mapping of their operation
 //! ([`crate::kapi::iomap::map`]), and never look at an extent themselves.
 
+use super::alloc;
 use super::inode::{Inode, InodeExt};
 use super::reader::NodeReader;
 use super::sb::Sb;
@@ -120,6 +121,21 @@ fn old_of(found: Mapping, fblk: u64) -> Old {
 /// refcount tree shared.
 pub(crate) fn shared_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
     shared_by(sb.reader(), ext, phys, len)
+}
+
+/// Must a write to the blocks at `phys` go elsewhere? They are shared, or will be again if there is a crash now
+/// ([`Allocator::left_run`](super::alloc::Allocator::left_run)). Otherwise as [`shared_run`].
+pub(crate) fn cow_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
+    cow_by(sb.reader(), ext, phys, len)
+}
+
+fn cow_by(reader: NodeReader<'_>, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
+    let sb = reader.sb();
+    match shared_by(reader, ext, phys, len)? {
+        // Also in a file that never shared blocks: its own may have moved.
+        (false, len) => Ok(sb.alloc().left_run(alloc::Run { start: phys, len })),
+        shared => Ok(shared),
+    }
 }
 
 fn shared_by(
@@ -242,7 +258,7 @@ pub(crate) fn place_by(
             let (shared, run) = if always_cow {
                 (true, e.len)
             } else {
-                shared_by(reader, ext, e.phys, e.len)?
+                cow_by(reader, ext, e.phys, e.len)?
             };
             let e = clip(e, at, at.saturating_add(run));
             if shared {

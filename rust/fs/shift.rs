@@ -10,7 +10,7 @@
 //! that is set aside before anything moves.
 
 use super::credits::EDIT_SPACE;
-use super::extents::{publish_blocks, BATCH, BATCH_SPACE};
+use super::extents::{clip, publish_blocks, BATCH, BATCH_SPACE};
 use super::inode::Inode;
 use super::sb::Sb;
 use super::space::Share;
@@ -35,8 +35,14 @@ pub(crate) fn space(sb: &Sb) -> Result<MetaSpace<'_>> {
 pub(crate) fn down<'a>(inode: &'a Inode, pos: u64, len: u64, space: MetaSpace<'a>) -> Result {
     let shift = inode.sb().data().block_shift();
     settle(inode, pos)?;
+    let by = len >> shift;
     run(inode, pos >> shift, space, |tree, trans, at| {
-        extent::move_down_step(tree, trans, at, len >> shift)
+        let end = extent::move_down_step(tree, trans, at, by)?;
+        Ok(end.map(|end| Moved {
+            next: end,
+            start: at.saturating_sub(by),
+            end: end.saturating_sub(by),
+        }))
     })
 }
 
@@ -44,8 +50,14 @@ pub(crate) fn down<'a>(inode: &'a Inode, pos: u64, len: u64, space: MetaSpace<'a
 pub(crate) fn up<'a>(inode: &'a Inode, pos: u64, len: u64, space: MetaSpace<'a>) -> Result {
     let shift = inode.sb().data().block_shift();
     settle(inode, pos)?;
+    let by = len >> shift;
     run(inode, u64::MAX, space, |tree, trans, at| {
-        extent::move_up_step(tree, trans, pos >> shift, at, len >> shift)
+        let start = extent::move_up_step(tree, trans, pos >> shift, at, by)?;
+        Ok(start.map(|start| Moved {
+            next: start,
+            start: start.saturating_add(by),
+            end: at.saturating_add(by),
+        }))
     })
 }
 
@@ -67,12 +79,22 @@ fn settle(inode: &Inode, pos: u64) -> Result {
     Ok(())
 }
 
-/// Calls `step` from block `at` on, until there is nothing left. It returns where to go on.
+/// What one step has done.
+struct Moved {
+    /// Where the next one goes on.
+    next: u64,
+    /// The first file block that it may have moved something to.
+    start: u64,
+    /// One past the last.
+    end: u64,
+}
+
+/// Calls `step` from block `at` on, until there is nothing left.
 fn run<'a>(
     inode: &'a Inode,
     mut at: u64,
     mut space: MetaSpace<'a>,
-    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<u64>>,
+    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<Moved>>,
 ) -> Result {
     let sb = inode.sb().data();
     loop {
@@ -96,16 +118,24 @@ fn batch(
     inode: &Inode,
     trans: &mut Trans<'_>,
     at: &mut u64,
-    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<u64>>,
+    step: impl Fn(&mut Tree, &mut Trans<'_>, u64) -> Result<Option<Moved>>,
 ) -> Result<bool> {
     while trans.can_continue(Credits::STEP) {
         let mut ext = inode.data().ext.write();
         let mut tree = ext.tree(inode);
-        let (mut next, mut last) = (Some(*at), *at);
+        let (mut more, mut last) = (true, *at);
         for _ in 0..MOST {
-            next = step(&mut tree, trans, last)?;
-            let Some(moved) = next else { break };
-            last = moved;
+            let Some(moved) = step(&mut tree, trans, last)? else {
+                more = false;
+                break;
+            };
+            // On disk they are at another offset still.
+            let e = extent::next_extent(&tree, &*trans, moved.start)?;
+            let e = e.and_then(|e| clip(e, moved.start, moved.end));
+            if let Some(e) = e.filter(|e| !e.unwritten) {
+                trans.leave_data(e.phys, e.len)?;
+            }
+            last = moved.next;
         }
         let joined = trans.join_inode(inode)?;
 
@@ -116,7 +146,7 @@ fn batch(
         publish_blocks(inode, &ext);
         trans.log_inode(joined, ext.record(inode));
         trans.apply();
-        if next.is_none() {
+        if !more {
             return Ok(true);
         }
     }

@@ -145,6 +145,8 @@ pub(crate) struct Trans<'a> {
     /// Runs to allocate on apply.
     takes: FVec<Take>,
     frees: FVec<Run>,
+    /// Runs that are left to one owner on apply.
+    lefts: FVec<Run>,
     groups: FVec<GroupAccess>,
     records: FVec<Record>,
     refcount: Option<WriteGuard<'a, ()>>,
@@ -178,6 +180,7 @@ impl<'a> Trans<'a> {
             plans: FVec::new(),
             takes: FVec::new(),
             frees: FVec::new(),
+            lefts: FVec::new(),
             groups: FVec::new(),
             records: FVec::new(),
             refcount: None,
@@ -307,6 +310,14 @@ impl<'a> Trans<'a> {
         Ok(())
     }
 
+    /// Notes on apply that written blocks have one owner, or one place in it, less, and one is left.
+    pub(crate) fn leave_data(&mut self, start: BlockNr, len: u64) -> Result {
+        let run = Run { start, len };
+        self.sb.alloc().prepare_leave(run)?;
+        self.lefts.push(run)?;
+        Ok(())
+    }
+
     /// Publishes everything prepared since the last call and releases the tree locks. Cannot fail:
     /// if the journal refuses a buffer it is aborted, and nothing of the transaction survives.
     /// The caller still holds the extent locks of the inodes concerned.
@@ -345,6 +356,10 @@ impl<'a> Trans<'a> {
             sane &= self.change_bits(run, false);
         }
         self.frees.clear();
+        for &run in self.lefts.iter() {
+            self.sb.alloc().leave(self.tid(), run);
+        }
+        self.lefts.clear();
         self.groups.clear();
         self.seal_records(&uuid);
         for plan in self.plans.iter() {
@@ -399,6 +414,7 @@ impl<'a> Trans<'a> {
         self.records.clear();
         self.groups.clear();
         self.frees.clear();
+        self.lefts.clear();
         while let Some(take) = self.takes.pop() {
             self.untake(take);
         }

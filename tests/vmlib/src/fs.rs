@@ -226,6 +226,13 @@ impl Mounted {
         self.mount()
     }
 
+    /// Stops everything without writing anything more, as when the power fails, and mounts again.
+    pub fn crash(&mut self) -> Result {
+        crate::sys::vfs::shutdown(&self.dir()?, crate::sys::vfs::Shutdown::NoFlush)
+            .ctx("shutdown")?;
+        self.cycle()
+    }
+
     /// Unmounts and mounts again with other options.
     pub fn cycle_with(&mut self, opts: &str) -> Result {
         self.umount()?;

@@ -346,7 +346,7 @@ fn counts_end_where_numbers_end() {
     );
     assert_eq!(
         refcount::decrease_step(&mut tree, &mut store, block, 2),
-        Ok((1, false))
+        Ok((1, u32::MAX - 1))
     );
     assert_eq!(
         refcount::lookup(&tree, &store, block, 9),
@@ -398,19 +398,19 @@ fn counts_agree_with_an_array() {
                 let (phys, len) = (BlockNr::new(at), end - at);
                 let (count, run) = refcount::lookup(&tree, &store, phys, len).unwrap();
                 assert_eq!(count, old);
-                let (n, free) = edit(
+                let (n, left) = edit(
                     &mut store,
                     &mut tree,
                     &mut random,
                     refcount::EDITS,
                     |t, s| match up {
-                        true => Ok((refcount::increase_step(t, s, phys, len)?.unwrap(), false)),
+                        true => Ok((refcount::increase_step(t, s, phys, len)?.unwrap(), old + 1)),
                         false => refcount::decrease_step(t, s, phys, len),
                     },
                 )
                 .unwrap();
                 assert!(n > 0 && n == run);
-                assert_eq!(free, !up && old == 1);
+                assert_eq!(left, if up { old + 1 } else { old - 1 });
                 for cell in &mut model[at as usize..(at + n) as usize] {
                     assert_eq!(*cell, old);
                     // The model's blocks are never gone for good.

@@ -157,8 +157,8 @@ fn counts(mut store: MemStore, input: &mut Input<'_>) {
                     .unwrap()
                     .unwrap()
             } else {
-                let (n, free) = refcount::decrease_step(&mut t, s, phys, len).unwrap();
-                assert_eq!(free, old == 1);
+                let (n, left) = refcount::decrease_step(&mut t, s, phys, len).unwrap();
+                assert_eq!(left, old - 1);
                 n
             };
             assert!(n > 0 && n == run);
