@@ -255,7 +255,7 @@ impl Remap<'_> {
     }
 
     /// How many blocks from `at` on are the source's already, of a clone that did not come to its end, or
-    /// holes on both sides.
+    /// [stay](stays) what they are.
     fn done_before(&self, at: u64) -> Result<u64> {
         let mut ext = ExtSet::lock([self.from, self.to]);
         let (from, to) = (self.src + at, self.dst + at);
@@ -265,16 +265,16 @@ impl Remap<'_> {
             (Old::Written(s), Old::Written(d)) if s.phys == d.phys => {
                 s.len.min(d.len).min(self.blocks - at)
             }
-            (s, Old::Hole { end }) if s.written().is_none() => {
+            (s, d) if stays(&s, &d) => {
                 let hole = s.end().saturating_sub(from);
-                hole.min(end.saturating_sub(to)).min(self.blocks - at)
+                hole.min(d.end().saturating_sub(to)).min(self.blocks - at)
             }
             _ => 0,
         })
     }
 
-    /// Blocks from `at` on that are not written in the source; they become holes (B5). None if they are
-    /// holes in the destination already.
+    /// Blocks from `at` on that are not written in the source; they become holes (B5). None if they [stay](stays)
+    /// what they are.
     fn hole_at(&self, at: u64) -> Result<Option<u64>> {
         let mut ext = ExtSet::lock([self.from, self.to]);
         let (from, to) = (self.src + at, self.dst + at);
@@ -283,9 +283,12 @@ impl Remap<'_> {
             return Ok(None);
         }
         let hole = source.end().saturating_sub(from).clamp(1, self.blocks - at);
-        Ok(match map::old_at(self.sb, self.to, ext.of(self.to), to)? {
-            Old::Hole { end } if end >= to.saturating_add(hole) => None,
-            _ => Some(hole),
+        let old = map::old_at(self.sb, self.to, ext.of(self.to), to)?;
+        let n = hole.min(old.end().saturating_sub(to));
+        Ok(match source {
+            // What is preallocated behind that may stay.
+            Old::Unwritten(_) => (!stays(&source, &old)).then_some(n),
+            _ => (!stays(&source, &old) || n < hole).then_some(hole),
         })
     }
 
@@ -350,12 +353,12 @@ impl Remap<'_> {
         let to = self.dst + at;
         let source = match map::old_by(sb.reader_ahead(), self.from, ext.of(self.from), from)? {
             Old::Written(e) => map::clip(e, from, from.saturating_add(self.blocks - at)),
-            // Where there is nothing on either side, nothing changes.
             source => {
                 let hole = source.end().saturating_sub(from).min(self.blocks - at);
-                let n = match map::old_at(sb, self.to, ext.of(self.to), to)? {
-                    Old::Hole { end } => hole.min(end.saturating_sub(to)),
-                    _ => 0,
+                let old = map::old_at(sb, self.to, ext.of(self.to), to)?;
+                let n = match stays(&source, &old) {
+                    true => hole.min(old.end().saturating_sub(to)),
+                    false => 0,
                 };
                 return Ok((n, 0, 0));
             }
@@ -421,6 +424,16 @@ impl Remap<'_> {
             }
         })
     }
+}
+
+/// Does the destination stay what it is? It has no data and is to have none: a hole, or preallocated as in the
+/// source, which is worth keeping (as in XFS).
+fn stays(source: &Old, old: &Old) -> bool {
+    matches!(
+        (source, old),
+        (Old::Hole { .. } | Old::Unwritten(_), Old::Hole { .. })
+            | (Old::Unwritten(_), Old::Unwritten(_))
+    )
 }
 
 /// The first blocks of `e`, at most `n`, that lie in one group.

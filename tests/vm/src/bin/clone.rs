@@ -7,7 +7,7 @@ use calf_vmlib::file::{
     open, patterned, punch, read_at, unshare, write_pattern,
 };
 use calf_vmlib::fs::{drop_caches, each_block_size as each, with_fs};
-use calf_vmlib::sys::{dedupe as dedupe_range, Map, FIEMAP_SHARED};
+use calf_vmlib::sys::{dedupe as dedupe_range, Map, FIEMAP_SHARED, FIEMAP_UNWRITTEN};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -260,6 +260,33 @@ fn copies(env: &Env) -> Result {
         compare("tail", &read_at(&g, 2 * MIB, 77)?, &patterned(1, MIB, 77))?;
         check_zero(&g, 2 * MIB + 77, MIB - 76)?;
         check_pattern(&f, 1, 0, MIB + 77)
+    })
+}
+
+/// What is preallocated on both sides stays, and is not shared.
+fn preallocated_on_both_sides(env: &Env) -> Result {
+    each(env, |m| {
+        let bs = m.space()?.bsize;
+        let (a, b) = (open(&m.path("a"))?, open(&m.path("b"))?);
+        for f in [&a, &b] {
+            fallocate(f, FallocateFlags::empty(), 0, 64 * bs)?;
+        }
+        // Data in the middle of one, and of the other.
+        write_pattern(&a, 1, 16 * bs, 8 * bs)?;
+        write_pattern(&b, 2, 32 * bs, 8 * bs)?;
+        m.sync()?;
+        let n = dedupe_range(&a, 48 * bs, 16 * bs, &b, 48 * bs).ctx("FIDEDUPERANGE")?;
+        ensure_eq!(n, Some(16 * bs), "bytes that are the same");
+        let unwritten =
+            |f: &File| -> Result<u64> { Ok(extent_bytes(&extents(f)?, FIEMAP_UNWRITTEN)) };
+        ensure_eq!(unwritten(&b)?, 56 * bs, "preallocated after FIDEDUPERANGE");
+        clone_file(&b, &a)?;
+        check_zero(&b, 0, 16 * bs)?;
+        check_pattern(&b, 1, 16 * bs, 8 * bs)?;
+        check_zero(&b, 24 * bs, 40 * bs)?;
+        ensure_eq!(unwritten(&b)?, 48 * bs, "preallocated after FICLONE");
+        ensure_eq!(extent_bytes(&extents(&b)?, FIEMAP_SHARED), 8 * bs, "shared");
+        Ok(())
     })
 }
 
@@ -517,6 +544,7 @@ fn main() -> ExitCode {
             clones_of_the_end,
             copies,
             dedupe,
+            preallocated_on_both_sides,
             many_owners,
             many_extents,
             costs,
