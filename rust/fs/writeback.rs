@@ -233,7 +233,12 @@ fn decide(sb: &Sb, inode: &Inode, ext: &mut InodeExt, at: u64, end: u64) -> Resu
                     let end = begin_direct::may_give_up(ext, at).min(entry.end);
                     (phys, end.saturating_sub(at))
                 }
-                _ => reserve::claim(sb, inode, ext, at, entry.end)?,
+                _ => {
+                    // A write that is under way may end before its reservation does, and nobody would give
+                    // back what is claimed of the rest.
+                    let (_, eof) = map::blocks(sb, 0, inode.size());
+                    reserve::claim(sb, inode, ext, at, entry.end.min(eof.max(at + 1)))?
+                }
             };
             staged(sb, at, phys, n)
         }

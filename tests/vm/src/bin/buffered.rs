@@ -4,16 +4,21 @@
 //! in the last page, and promises on a full disk.
 
 use calf_vmlib::file::{
-    check_pattern, check_zero, clone_file, fallocate, open, patterned, read_at, write_pattern,
+    check_pattern, check_zero, clone_file, extent_bytes, extents, fallocate, open, patterned,
+    read_at, write_pattern,
 };
 use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::observe;
-use calf_vmlib::sys::{read_flags, sync_range, write_flags, Map, RWF_DONTCACHE, RWF_NOWAIT};
+use calf_vmlib::sys::{
+    read_flags, sync_range, write_flags, write_into_the_void, Map, FIEMAP_DELALLOC, RWF_DONTCACHE,
+    RWF_NOWAIT,
+};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const MIB: u64 = 1 << 20;
 
@@ -189,6 +194,36 @@ fn a_part_of_a_claim(env: &Env) -> Result {
     })
 }
 
+/// A write ends early while what it has written so far goes to disk: nothing is kept for the rest of it.
+fn a_write_that_ends_early(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        let data = patterned(1, 0, 2 * MIB as usize);
+        for i in 0..12 {
+            let f = open(&m.path(&format!("f{i}")))?;
+            let done = AtomicBool::new(false);
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let _ = sync_range(&f, 0, 4 * MIB);
+                        std::thread::yield_now();
+                    }
+                });
+                for _ in 0..3 {
+                    let _ = write_into_the_void(&f, &data, 4 * MIB as usize, 0);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            f.sync_all()?;
+            m.sync()?;
+            let (size, kept) = (f.metadata()?.len(), f.metadata()?.blocks() * 512);
+            ensure!(kept <= size + 65536, "{kept} bytes on disk for {size}");
+            let delayed = extent_bytes(&extents(&f)?, FIEMAP_DELALLOC);
+            ensure_eq!(delayed, 0, "bytes without a place after fsync");
+        }
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -198,7 +233,8 @@ fn main() -> ExitCode {
             without_waiting,
             not_to_stay,
             stores_past_eof,
-            a_part_of_a_claim
+            a_part_of_a_claim,
+            a_write_that_ends_early
         ],
         |_| {},
     )
