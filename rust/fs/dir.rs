@@ -22,6 +22,7 @@ use super::itable::NewInode;
 use super::orphan::{self, OrphanKind};
 use super::sb::Place;
 use super::space::Share;
+use super::truncate;
 use super::txn::{MetaSpace, Trans};
 use crate::algo::btree::Tree;
 use crate::algo::dir::{self as entries, Batch, Found, NAME_MAX};
@@ -241,6 +242,10 @@ pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
     check_name(name)?;
     check_links(inode)?;
     let sb = dir.sb().data();
+    if inode.nlink() == 0 {
+        // Its orphan record goes, which is all that remembers a truncation that failed half way.
+        truncate::finish(inode)?;
+    }
     let space = MetaSpace::reserve(sb, EDIT_SPACE)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
     let mut exts = ExtSet::lock([dir, inode]);
@@ -500,6 +505,7 @@ pub(crate) fn exchange(r: &Rename<'_>) -> Result<Tid> {
     let mut trans = Trans::start(sb, Credits::RENAME, MetaSpace::adopt(sb, 0))?;
     let mut exts = ExtSet::lock([old_dir, new_dir, inode, target]);
     check_project(&mut exts, new_dir, inode)?;
+    check_project(&mut exts, old_dir, target)?;
 
     let mut old_names = exts.of(old_dir).tree(old_dir);
     let old = find(&old_names, &trans, old_dir, r.old_name, inode)?;

@@ -45,8 +45,6 @@ pub(crate) struct CalfInode {
     /// writes with a lock shared takes it exclusively. Changes with both locks held exclusively, or
     /// back to false with them still shared.
     remapping: Atomic<bool>,
-    /// The rest of the EOF block was cut off and is zero in the page cache, maybe not on disk yet.
-    tail_cut: Atomic<bool>,
     /// Last transaction that touched the inode in any way (C9).
     sync_tid: Atomic<u32>,
     /// Last transaction that touched what `fdatasync` must make durable (C9).
@@ -200,7 +198,6 @@ impl CalfInode {
             data_seq: Atomic::new(0),
             cow_seq: Atomic::new(0),
             remapping: Atomic::new(false),
-            tail_cut: Atomic::new(false),
             sync_tid: Atomic::new(0),
             datasync_tid: Atomic::new(0),
             completion <- Completion::new(),
@@ -231,16 +228,6 @@ impl CalfInode {
     /// Is the file the source of a running clone? With one of its locks held.
     pub(crate) fn is_remapping(&self) -> bool {
         self.remapping.load(Relaxed)
-    }
-
-    /// Says whether zeros behind EOF may be in the page cache only. With `i_rwsem` held exclusively.
-    pub(crate) fn set_tail_cut(&self, on: bool) {
-        self.tail_cut.store(on, Relaxed);
-    }
-
-    /// May zeros behind EOF be in the page cache only? With `i_rwsem` held exclusively.
-    pub(crate) fn is_tail_cut(&self) -> bool {
-        self.tail_cut.load(Relaxed)
     }
 
     /// Notes that transaction `tid` touched the inode.

@@ -13,7 +13,7 @@ use super::credits::{Credits, EDIT_SPACE};
 use super::inode::Inode;
 use super::orphan::{self, OrphanKind};
 use super::txn::{MetaSpace, Trans};
-use super::{extents, itable, reserve, Calf};
+use super::{extents, itable, map, reserve, Calf};
 use crate::format::types::Ino;
 use crate::kapi::inode::InvalidateLock;
 use crate::kapi::iomap::{truncate_page, zero_range, InvalidateHeld};
@@ -102,8 +102,10 @@ fn settle(inode: &Inode, old: u64, new: u64, zeroed: bool) -> Result {
     if new > old {
         return extend(inode, new);
     }
-    if zeroed {
-        inode.data().set_tail_cut(true);
+    // What is cut off must be gone from the disk when the size is there: whatever makes the file larger again would
+    // bring it back.
+    if zeroed && is_written(inode, new >> inode.sb().data().block_shift())? {
+        inode.write_and_wait(new, new)?;
     }
     shrink(inode, new)?;
     // With a hole up to the new end there is no completion that would move the size on disk (C10).
@@ -147,6 +149,13 @@ fn shrink(inode: &Inode, new: u64) -> Result {
         true => free_rest(inode),
         false => Ok(()),
     }
+}
+
+/// Is there data on disk at file block `at`? What is under writeback counts when that has ended.
+fn is_written(inode: &Inode, at: u64) -> Result<bool> {
+    let ext = inode.data().ext.read();
+    let old = map::old_at(inode.sb().data(), inode, &ext, at)?;
+    Ok(old.written().is_some())
 }
 
 fn has_extents(inode: &Inode, from: u64) -> Result<bool> {

@@ -220,11 +220,6 @@ fn zero_gap(inode: &Inode, pos: u64) -> Result {
         truncate::finish(inode)?;
         let held = InvalidateHeld::by(&guard);
         zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
-        // What was cut off is still on disk. The zeros must be there before a size that goes over it.
-        if inode.data().is_tail_cut() {
-            inode.write_and_wait(size, pos - 1)?;
-            inode.data().set_tail_cut(false);
-        }
     }
     Ok(())
 }

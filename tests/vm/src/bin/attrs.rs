@@ -348,6 +348,11 @@ fn projects_stay_apart(env: &Env) -> Result {
             xdev,
             "exchange"
         );
+        ensure_errno!(
+            rustix::fs::renameat_with(CWD, d.join("in"), CWD, &p, RenameFlags::EXCHANGE),
+            xdev,
+            "exchange in the other order"
+        );
         // Out is allowed, and so is what has no project at all.
         fs::rename(d.join("in"), m.path("out")).ctx("out")?;
         fs::rename(m.path("out"), d.join("in")).ctx("back")?;
