@@ -86,7 +86,11 @@ pub(crate) fn set(idmap: Idmap<'_>, inode: &Inode, attr: &FileAttr<'_>) -> Resul
             inode.drop_setid();
         }
         inode.touch(false);
-    })
+    })?;
+    match inode.is_sync() {
+        true => inode.sb().data().commit_and_wait(inode.data().tid(false)),
+        false => Ok(()),
+    }
 }
 
 /// Gives a new inode what it inherits from directory `dir`, whose `i_rwsem` the caller holds or

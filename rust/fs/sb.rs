@@ -442,13 +442,24 @@ impl Sb {
         self.state.load(Relaxed) != RUNNING || self.journal.is_aborted()
     }
 
+    /// Is everything over, reading too?
+    pub(crate) fn is_down(&self) -> bool {
+        self.state.load(Relaxed) == DOWN
+    }
+
     /// Stops all changes; may sleep (B6).
     ///
     /// `err` goes to the superblock of the journal, where the next mount finds it, unless it is
     /// `ESHUTDOWN`: then nothing is wrong with the filesystem.
     pub(crate) fn force_shutdown(&self, why: &str, err: Error) {
-        if self.state.xchg(DOWN, Full) != DOWN {
-            self.say(fmt!("shut down: {}", why));
+        let was = self.state.xchg(DOWN, Full);
+        if was == DOWN {
+            return;
+        }
+        self.say(fmt!("shut down: {}", why));
+        // A journal that is not in use stays as it is, and a dead one keeps the record of what it died of, which
+        // `ESHUTDOWN` would wipe out.
+        if was == RUNNING && !self.journal.is_aborted() {
             self.journal.abort(err);
         }
     }

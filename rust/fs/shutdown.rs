@@ -20,11 +20,13 @@ pub(crate) fn go_down(sb: &SuperBlock, mode: u32) -> Result {
     if mode > NOLOGFLUSH {
         return Err(EINVAL);
     }
-    if d.is_shutdown() {
+    if d.is_down() {
         return Ok(());
     }
     let die = || d.force_shutdown("asked for by ioctl", ESHUTDOWN);
     match mode {
+        // Read-only after damage or without a replay, or the journal is dead: nothing can be written before.
+        _ if d.is_shutdown() => die(),
         DEFAULT => sb.while_frozen(die)?,
         LOGFLUSH => {
             // As in XFS: a journal that cannot be written goes down all the same.

@@ -11,7 +11,7 @@ use calf_vmlib::xattr;
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
-use rustix::fs::{setxattr, FallocateFlags, XattrFlags};
+use rustix::fs::{ioctl_getflags, ioctl_setflags, setxattr, FallocateFlags, IFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -269,6 +269,8 @@ fn norecovery(env: &Env) -> Result {
         .sync_all()
         .ctx("fsync of a file that cannot change")?;
     ensure!(m.remount(false).is_err(), "remounted for writing");
+    go_down(&m, NOLOGFLUSH)?;
+    ensure_errno!(fs::read(m.path("old")), Errno::IO, "read after a shutdown");
     m.umount()?;
     ensure_eq!(
         hash(&small.path)?,
@@ -391,6 +393,11 @@ fn synchronous(env: &Env) -> Result {
         go_down(m, NOLOGFLUSH)?;
         m.cycle()?;
         ensure_eq!(xattr::names(&m.path("d/f"))?, [b"user.a"], "attributes");
+        ioctl_setflags(File::open(m.path("d/f"))?, IFlags::NODUMP).ctx("FS_IOC_SETFLAGS")?;
+        go_down(m, NOLOGFLUSH)?;
+        m.cycle()?;
+        let flags = ioctl_getflags(File::open(m.path("d/f"))?)?;
+        ensure!(flags.contains(IFlags::NODUMP), "chattr");
         m.cycle_with("dirsync")?;
         fs::remove_file(m.path("d/f"))?;
         go_down(m, NOLOGFLUSH)?;

@@ -203,6 +203,9 @@ fn errors_remount_ro(env: &Env) -> Result {
     ensure_errno!(fs::create_dir(m.path("new")), Errno::ROFS, "mkdir");
     ensure!(m.has_option("emergency_ro")?, "shown: {}", m.options()?);
     drop(good);
+    let mut now = 2u32.to_le_bytes();
+    sys::ioctl(&m.dir()?, sys::GOINGDOWN, &mut now).ctx("shutdown")?;
+    ensure_errno!(fs::read(m.path("good")), Errno::IO, "read after a shutdown");
     m.umount()?;
     // The error is on record, and nothing else has changed.
     m.cycle_with("ro")?;
