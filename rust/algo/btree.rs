@@ -30,7 +30,7 @@ pub use bounds::{edit_nodes, growth_nodes, worst_nodes};
 pub use walk::Stats;
 
 use super::node::{Broken, Layout, View};
-use super::store::{NodeId, NodeRead, TreeError, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
+use super::store::{NodeId, NodeRead, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
 use crate::format::node::{header, InlineRoot};
 use crate::format::types::{BlockNr, Ino, Kind};
 use core::ops::{ControlFlow, Deref};
@@ -132,10 +132,6 @@ enum Turn<R> {
     Arrived(R),
 }
 
-fn corrupt(block: BlockNr, what: Broken) -> TreeError {
-    TreeError::Corrupt { block, what }
-}
-
 impl Tree {
     /// A global tree on its fixed root block.
     pub const fn global(kind: Kind, root: BlockNr) -> Self {
@@ -198,25 +194,27 @@ impl Tree {
         s: &S,
         block: BlockNr,
         level: u8,
-        f: impl FnOnce(&View<'_>) -> Result<R, TreeError>,
+        f: impl FnOnce(&View<'_>) -> Result<R, Broken>,
     ) -> Result<R, S::Error> {
+        let id = self.id(block, level);
         let result = match &self.root {
             Root::Inline(root) if block == BlockNr::ZERO => {
-                let view = View::inline(root, self.kind).map_err(|what| corrupt(block, what))?;
-                f(&view)
+                View::inline(root, self.kind).and_then(|view| f(&view))
             }
-            _ => {
-                let id = self.id(block, level);
-                s.with_node(id, |bytes| {
-                    let view = match S::CHECKS_NAME {
-                        true => View::new(bytes, Layout::Block),
-                        false => View::block(bytes, &id),
-                    };
-                    f(&view.map_err(|what| corrupt(block, what))?)
-                })?
-            }
+            _ => s.with_node(id, |bytes| {
+                let view = match S::CHECKS_NAME {
+                    true => View::new(bytes, Layout::Block),
+                    false => View::block(bytes, &id),
+                };
+                f(&view?)
+            })?,
         };
-        Ok(result?)
+        result.map_err(|what| s.damaged(id, what))
+    }
+
+    /// Reports damage of the tree where the node is not known; returns the error for it.
+    pub(super) fn damaged<S: NodeRead>(&self, s: &S, what: Broken) -> S::Error {
+        s.damaged(self.id(self.root_block(), LEVEL_ANY), what)
     }
 
     /// Goes down to the leaf responsible for `key`, tells `passed` of every internal node, and
@@ -226,7 +224,7 @@ impl Tree {
         s: &S,
         key: u64,
         mut passed: impl FnMut(u8, Step),
-        f: impl FnOnce(&View<'_>, BlockNr, Bounds) -> Result<R, TreeError>,
+        f: impl FnOnce(&View<'_>, BlockNr, Bounds) -> Result<R, Broken>,
     ) -> Result<R, S::Error> {
         let mut f = Some(f);
         let mut block = self.root_block();
@@ -234,15 +232,14 @@ impl Tree {
         let mut bounds = Bounds { lo: 0, hi: None };
         loop {
             let turn = self.visit(s, block, level, |view| {
-                check_bounds(view, bounds, level == LEVEL_ANY)
-                    .map_err(|what| corrupt(block, what))?;
+                check_bounds(view, bounds, level == LEVEL_ANY)?;
                 if view.level() == 0 {
                     let Some(f) = f.take() else {
-                        return Err(corrupt(block, "tree: lost"));
+                        return Err("tree: lost");
                     };
                     return Ok(Turn::Arrived(f(view, block, bounds)?));
                 }
-                let turn = down(view, block, key, bounds).map_err(|what| corrupt(block, what))?;
+                let turn = down(view, block, key, bounds)?;
                 if let Turn::Down { level: 1, step, .. } = &turn {
                     let leaves = usize::from(step.index)..view.len();
                     s.read_ahead(leaves.map_while(|i| view.child(i).ok()));
@@ -278,11 +275,8 @@ impl Tree {
             s,
             key,
             |_, _| (),
-            |leaf, block, _| match leaf.search(key) {
-                Ok(i) => leaf
-                    .value(i)
-                    .map(|v| Some(f(v)))
-                    .map_err(|what| corrupt(block, what)),
+            |leaf, _, _| match leaf.search(key) {
+                Ok(i) => leaf.value(i).map(|v| Some(f(v))),
                 Err(_) => Ok(None),
             },
         )
@@ -306,12 +300,12 @@ impl Tree {
                 s,
                 from,
                 |_, _| (),
-                |leaf, block, bounds| {
+                |leaf, _, bounds| {
                     let i = match leaf.search(key) {
                         Ok(i) => Some(i),
                         Err(i) => i.checked_sub(1),
                     };
-                    let found = record(leaf, block, i, &mut f)?;
+                    let found = record(leaf, i, &mut f)?;
                     Ok((found, bounds.lo))
                 },
             )?;
@@ -335,12 +329,12 @@ impl Tree {
             s,
             key,
             |_, _| (),
-            |leaf, block, bounds| {
+            |leaf, _, bounds| {
                 let after = match leaf.search(key) {
                     Ok(i) => i.saturating_add(1),
                     Err(i) => i,
                 };
-                let found = record(leaf, block, after.checked_sub(1), &mut f)?;
+                let found = record(leaf, after.checked_sub(1), &mut f)?;
                 Ok((found, leaf.key(after), bounds))
             },
         )?;
@@ -379,9 +373,9 @@ impl Tree {
                 s,
                 from,
                 |_, _| (),
-                |leaf, block, bounds| {
+                |leaf, _, bounds| {
                     let (Ok(i) | Err(i)) = leaf.search(key);
-                    let found = record(leaf, block, Some(i), &mut f)?;
+                    let found = record(leaf, Some(i), &mut f)?;
                     Ok((found, bounds.hi))
                 },
             )?;
@@ -411,11 +405,10 @@ impl Tree {
                 s,
                 key,
                 |_, _| (),
-                |leaf, block, bounds| {
+                |leaf, _, bounds| {
                     let (Ok(start) | Err(start)) = leaf.search(key);
                     for i in start..leaf.len() {
-                        if let Some(ControlFlow::Break(())) = record(leaf, block, Some(i), &mut f)?
-                        {
+                        if let Some(ControlFlow::Break(())) = record(leaf, Some(i), &mut f)? {
                             return Ok(None);
                         }
                     }
@@ -456,12 +449,18 @@ impl Tree {
             |_, _| (),
             |leaf, block, _| match leaf.search(key) {
                 Ok(i) => {
-                    let (off, len) = leaf.place(i).map_err(|what| corrupt(block, what))?;
+                    let (off, len) = leaf.place(i)?;
                     Ok(Some((block, off, len)))
                 }
                 Err(_) => Ok(None),
             },
         )
+    }
+
+    /// The step of a path at a level.
+    fn step<S: NodeRead>(&self, s: &S, path: &Path, level: u8) -> Result<Step, S::Error> {
+        let step = path.steps.get(usize::from(level)).copied();
+        step.ok_or_else(|| self.damaged(s, "tree: too high"))
     }
 
     /// The way to `key`'s leaf with the record's place there, and whether it is the record.
@@ -479,9 +478,7 @@ impl Tree {
                 let found = leaf.search(key);
                 let (Ok(i) | Err(i)) = found;
                 let value = found.ok().map(|i| leaf.place(i)).transpose();
-                let (_, value) = value
-                    .map_err(|what| corrupt(block, what))?
-                    .unwrap_or_default();
+                let (_, value) = value?.unwrap_or_default();
                 let fill = Fill {
                     room: leaf.room(),
                     weight: leaf.weight(),
@@ -514,15 +511,13 @@ fn step(block: BlockNr, index: usize, nr: usize) -> Step {
 /// Calls `f` on record `i` of a leaf, if it exists.
 fn record<R>(
     leaf: &View<'_>,
-    block: BlockNr,
     i: Option<usize>,
     f: &mut impl FnMut(u64, &[u8]) -> R,
-) -> Result<Option<R>, TreeError> {
+) -> Result<Option<R>, Broken> {
     let Some((i, key)) = i.and_then(|i| Some((i, leaf.key(i)?))) else {
         return Ok(None);
     };
-    let value = leaf.value(i).map_err(|what| corrupt(block, what))?;
-    Ok(Some(f(key, value)))
+    Ok(Some(f(key, leaf.value(i)?)))
 }
 
 fn copy(key: u64, value: &[u8]) -> Option<(u64, Value)> {

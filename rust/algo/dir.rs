@@ -18,7 +18,7 @@ use crate::algo::store::{NodeRead, NodeStore, TreeError};
 use crate::format::dirent::{self, HEADER, SEQ_BITS};
 pub use crate::format::dirent::{DT_DIR, FIRST_KEY, NAME_MAX, PARENT_KEY};
 use crate::format::siphash::siphash24;
-use crate::format::types::{BlockNr, Ino};
+use crate::format::types::Ino;
 use crate::seam::{FVec, NoMem};
 
 /// What `i_size` of a directory counts for each entry.
@@ -103,11 +103,8 @@ struct Run {
     vacant: Option<u64>,
 }
 
-fn damaged() -> TreeError {
-    TreeError::Corrupt {
-        block: BlockNr::new(0),
-        what: "directory record",
-    }
+fn damaged<S: NodeRead>(t: &Tree, s: &S) -> S::Error {
+    t.damaged(s, "directory record")
 }
 
 fn search<S: NodeRead>(t: &Tree, s: &S, seed: &[u8; 16], name: &[u8]) -> Result<Run, S::Error> {
@@ -139,7 +136,7 @@ fn search<S: NodeRead>(t: &Tree, s: &S, seed: &[u8; 16], name: &[u8]) -> Result<
         }
     })?;
     if bad {
-        return Err(damaged().into());
+        return Err(damaged(t, s));
     }
     Ok(Run { found, vacant })
 }
@@ -199,7 +196,7 @@ pub fn parent<S: NodeRead>(t: &Tree, s: &S) -> Result<Ino, S::Error> {
     let value = t.get(s, PARENT_KEY)?;
     match value.as_ref().and_then(|v| Record::parse(PARENT_KEY, v)) {
         Some(r) => Ok(r.ino),
-        None => Err(damaged().into()),
+        None => Err(damaged(t, s)),
     }
 }
 
@@ -263,7 +260,7 @@ impl Batch {
         })?;
         // Names before a damaged record are still worth reporting; the next call finds it first.
         if bad && self.keys.is_empty() {
-            return Err(damaged().into());
+            return Err(damaged(t, s));
         }
         Ok(())
     }

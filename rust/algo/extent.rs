@@ -155,12 +155,12 @@ pub fn last<S: NodeRead>(t: &Tree, s: &S) -> Result<Option<Extent>, S::Error> {
     Ok(last.map(|(start, value, _)| Extent::at(start, &value)))
 }
 
-/// Maps a hole. Joins the neighbours where possible; a range that is not a hole is `Corrupt`, and
+/// Maps a hole. Joins the neighbours where possible; a range that is not a hole is damage, and
 /// so is an extent that is empty or longer than [`MAX_LEN`].
 pub fn insert<S: NodeStore>(t: &mut Tree, s: &mut S, e: Extent) -> Result<(), S::Error> {
     let raw = RawExtent::new(e.phys, e.len, e.unwritten);
-    let raw = raw.ok_or(runs::bad("extent: length out of range"))?;
-    RawExtent::parse(e.fblk, raw.as_bytes()).map_err(runs::bad)?;
+    let raw = raw.ok_or_else(|| t.damaged(s, "extent: length out of range"))?;
+    RawExtent::parse(e.fblk, raw.as_bytes()).map_err(|what| t.damaged(s, what))?;
     runs::insert(t, s, e.fblk, raw)
 }
 
@@ -204,10 +204,10 @@ pub fn move_down_step<S: NodeStore>(
     };
     let (key, value, end) = found;
     let start = key.max(from);
-    let to = start.checked_sub(by).ok_or(runs::bad(BELOW))?;
+    let to = start.checked_sub(by).ok_or_else(|| t.damaged(s, BELOW))?;
     let left = runs::before::<S, RawExtent>(t, s, to)?;
     if left.is_some_and(|(_, _, left_end)| left_end > to) {
-        return Err(runs::bad(TAKEN).into());
+        return Err(t.damaged(s, TAKEN));
     }
     let joins = left.is_some_and(|(_, v, left_end)| left_end == to && v.join(&value).is_some());
     if key == start && !joins {
@@ -238,11 +238,12 @@ pub fn move_up_step<S: NodeStore>(
     let next = runs::after::<S, RawExtent>(t, s, end)?.map_or(u64::MAX, |(next, _, _)| next);
     let free = to <= end && to.checked_add(by).is_some_and(|to| to <= next);
     if !free {
-        return Err(runs::bad(TAKEN).into());
+        return Err(t.damaged(s, TAKEN));
     }
     let from = key.max(start);
     let new = from.saturating_add(by);
-    RawExtent::parse(new, value.skip(from.saturating_sub(key)).as_bytes()).map_err(runs::bad)?;
+    RawExtent::parse(new, value.skip(from.saturating_sub(key)).as_bytes())
+        .map_err(|what| t.damaged(s, what))?;
     if from == key {
         t.rekey(s, key, new, value.as_bytes())?;
     } else {
@@ -253,17 +254,17 @@ pub fn move_up_step<S: NodeStore>(
 }
 
 /// Makes `[fblk, fblk + len)`, which lies within one extent, a written one. Nothing to do when it
-/// is written already; `Corrupt` when it is not mapped as a whole.
+/// is written already; damage when it is not mapped as a whole.
 pub fn set_written<S: NodeStore>(
     t: &mut Tree,
     s: &mut S,
     fblk: u64,
     len: u64,
 ) -> Result<(), S::Error> {
-    let outside = runs::bad("extent: range to convert is not mapped");
-    let end = fblk.checked_add(len).ok_or(outside)?;
+    let outside = || t.damaged(s, "extent: range to convert is not mapped");
+    let end = fblk.checked_add(len).ok_or_else(outside)?;
     let found = runs::before::<S, RawExtent>(t, s, fblk)?.filter(|(_, _, run_end)| *run_end >= end);
-    let (key, value, run_end) = found.ok_or(outside)?;
+    let (key, value, run_end) = found.ok_or_else(outside)?;
     if !value.is_unwritten() || len == 0 {
         return Ok(());
     }

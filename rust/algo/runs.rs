@@ -3,8 +3,8 @@
 //! Trees whose records are ranges: what extents and reference counts have in common.
 
 use super::btree::Tree;
-use super::store::{NodeRead, NodeStore, TreeError};
-use crate::format::types::BlockNr;
+use super::node::Broken;
+use super::store::{NodeRead, NodeStore};
 use zerocopy::{Immutable, IntoBytes};
 
 /// A record's value that stands for the keys from its own key on.
@@ -35,28 +35,29 @@ pub(super) trait Run: Copy + IntoBytes + Immutable {
     }
 }
 
-/// A damaged record: the tree cannot tell the block any more, the caller names the inode.
-pub(super) const fn bad(what: &'static str) -> TreeError {
-    TreeError::Corrupt {
-        block: BlockNr::ZERO,
-        what,
-    }
-}
-
 /// A run that was looked for: start, run, end.
 pub(super) type Found<R> = Option<(u64, R, u64)>;
 
-fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), TreeError> {
-    let run = R::decode(key, bytes).map_err(bad)?;
+fn decode<R: Run>(key: u64, bytes: &[u8]) -> Result<(u64, R, u64), Broken> {
+    let run = R::decode(key, bytes)?;
     match key.checked_add(run.len()) {
         Some(end) if end > key => Ok((key, run, end)),
-        _ => Err(bad("tree: empty or endless range")),
+        _ => Err("tree: empty or endless range"),
     }
+}
+
+/// What a look-up has brought, unless the record is damaged.
+fn found<S: NodeRead, R>(
+    t: &Tree,
+    s: &S,
+    run: Option<Result<(u64, R, u64), Broken>>,
+) -> Result<Found<R>, S::Error> {
+    run.transpose().map_err(|what| t.damaged(s, what))
 }
 
 /// The last run that starts at or before `key`.
 pub(super) fn before<S: NodeRead, R: Run>(t: &Tree, s: &S, key: u64) -> Result<Found<R>, S::Error> {
-    Ok(t.floor_with(s, key, decode)?.transpose()?)
+    found(t, s, t.floor_with(s, key, decode)?)
 }
 
 /// [`before`], and where the run after it starts.
@@ -65,13 +66,13 @@ pub(super) fn around<S: NodeRead, R: Run>(
     s: &S,
     key: u64,
 ) -> Result<(Found<R>, Option<u64>), S::Error> {
-    let (found, next) = t.around_with(s, key, decode)?;
-    Ok((found.transpose()?, next))
+    let (run, next) = t.around_with(s, key, decode)?;
+    Ok((found(t, s, run)?, next))
 }
 
 /// The first run that starts at or after `key`.
 pub(super) fn after<S: NodeRead, R: Run>(t: &Tree, s: &S, key: u64) -> Result<Found<R>, S::Error> {
-    Ok(t.ceil_with(s, key, decode)?.transpose()?)
+    found(t, s, t.ceil_with(s, key, decode)?)
 }
 
 /// Cuts `[start, end)` out of the run at `key`, which contains it.
@@ -82,9 +83,11 @@ pub(super) fn carve<S: NodeStore, R: Run>(
     start: u64,
     end: u64,
 ) -> Result<(), S::Error> {
-    let outside = bad("tree: cut outside the range");
-    let head = start.checked_sub(key).ok_or(outside)?;
-    let tail = run_end.checked_sub(end).ok_or(outside)?;
+    let head = start.checked_sub(key);
+    let tail = run_end.checked_sub(end);
+    let (Some(head), Some(tail)) = (head, tail) else {
+        return Err(t.damaged(s, "tree: cut outside the range"));
+    };
     let rest = run.skip(run.len().saturating_sub(tail));
     match (head, tail) {
         (0, 0) => t.remove(s, key),
@@ -105,13 +108,13 @@ pub(super) fn insert<S: NodeStore, R: Run>(
     run: R,
 ) -> Result<(), S::Error> {
     let end = key.checked_add(run.len()).filter(|end| *end > key);
-    let end = end.ok_or(bad("tree: empty or endless range"))?;
+    let end = end.ok_or_else(|| t.damaged(s, "tree: empty or endless range"))?;
     let left = before::<S, R>(t, s, key)?;
     let right = after::<S, R>(t, s, key)?;
     let overlap = left.is_some_and(|(_, _, left_end)| left_end > key)
         || right.is_some_and(|(start, _, _)| start < end);
     if overlap {
-        return Err(bad("tree: range is taken").into());
+        return Err(t.damaged(s, "tree: range is taken"));
     }
     let mut run = run;
     let right = right.filter(|(start, _, _)| *start == end);

@@ -7,16 +7,10 @@ pub use crate::format::node::{NodeId, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::seam::NoMem;
 
-/// What goes wrong inside a tree.
+/// What goes wrong inside a tree that is not damaged; of damage the store hears by
+/// [`NodeRead::damaged`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeError {
-    /// The tree is damaged at this block; block 0 is an inline root.
-    Corrupt {
-        /// The node in question.
-        block: BlockNr,
-        /// What is wrong with it.
-        what: &'static str,
-    },
     /// An insert found the key taken.
     Exists,
     /// A replace or remove did not find the key.
@@ -27,15 +21,6 @@ pub enum TreeError {
     NoMem,
 }
 
-/// The error for a node that does not hold.
-pub fn corrupt<E: From<TreeError>>(id: NodeId, what: &'static str) -> E {
-    TreeError::Corrupt {
-        block: id.block,
-        what,
-    }
-    .into()
-}
-
 impl From<NoMem> for TreeError {
     fn from(_: NoMem) -> Self {
         Self::NoMem
@@ -44,7 +29,7 @@ impl From<NoMem> for TreeError {
 
 /// Read access to nodes.
 pub trait NodeRead {
-    /// The store's own errors, I/O for example, and those of the trees.
+    /// The store's own errors, I/O and damage for example, and those of the trees.
     type Error: From<TreeError>;
 
     /// Size of a node in bytes: 1024, 2048 or 4096.
@@ -61,6 +46,10 @@ pub trait NodeRead {
     /// when it entered memory (C11).
     /// A node changed earlier in the same edit is seen with its changes.
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
+
+    /// Hears that a node is damaged, or what its records mean: once for each failure, outside of
+    /// [`NodeRead::with_node`]. Block 0 is the inline root of the owner. Returns the error for it.
+    fn damaged(&self, id: NodeId, what: &'static str) -> Self::Error;
 
     /// Hears which leaf is about to be read, and which follow it in the order of the keys.
     fn read_ahead(&self, _leaves: impl Iterator<Item = BlockNr>) {}
@@ -79,7 +68,7 @@ pub trait NodeStore: NodeRead {
     /// a store may keep the change and no copy until it publishes.
     fn change(&mut self, id: NodeId, change: Change<'_>) -> Result<(), Self::Error> {
         let made = change.apply(self.node_mut(id)?);
-        made.map_err(|what| corrupt(id, what))
+        made.map_err(|what| self.damaged(id, what))
     }
 
     /// A new node, initialised as empty ([`init`](crate::format::node::init)), near a block.

@@ -9,7 +9,6 @@ use core::ops::ControlFlow;
 use crate::algo::btree::Tree;
 use crate::algo::store::{NodeRead, NodeStore, TreeError};
 pub use crate::format::symlink::{CHUNK, TARGET_MAX};
-use crate::format::types::BlockNr;
 use crate::seam::FVec;
 
 /// The most nodes that a target fills: a leaf of the smallest size takes three chunks, and the
@@ -29,13 +28,10 @@ pub fn write<S: NodeStore>(t: &mut Tree, s: &mut S, target: &[u8]) -> Result<(),
 
 /// Reads the target of `len` bytes. The tree must hold exactly these bytes, without a NUL.
 pub fn read<S: NodeRead>(t: &Tree, s: &S, len: u64) -> Result<FVec<u8>, S::Error> {
-    let damaged = || TreeError::Corrupt {
-        block: BlockNr::new(0),
-        what: "symbolic link",
-    };
+    let damaged = || t.damaged(s, "symbolic link");
     let len = usize::try_from(len).map_err(|_| damaged())?;
     if len == 0 || len > TARGET_MAX {
-        return Err(damaged().into());
+        return Err(damaged());
     }
     // One byte more, for callers that append a NUL.
     let mut target = FVec::with_capacity(len + 1).map_err(|_| TreeError::NoMem)?;
@@ -54,7 +50,7 @@ pub fn read<S: NodeRead>(t: &Tree, s: &S, len: u64) -> Result<FVec<u8>, S::Error
         ControlFlow::Continue(())
     })?;
     if !whole || target.len() != len {
-        return Err(damaged().into());
+        return Err(damaged());
     }
     Ok(target)
 }

@@ -49,11 +49,8 @@ struct Run {
     vacant: Option<u64>,
 }
 
-fn damaged() -> TreeError {
-    TreeError::Corrupt {
-        block: BlockNr::ZERO,
-        what: "extended attribute",
-    }
+fn damaged<S: NodeRead>(t: &Tree, s: &S) -> S::Error {
+    t.damaged(s, "extended attribute")
 }
 
 /// The first key that `name` may have.
@@ -115,7 +112,7 @@ fn search<S: NodeRead>(t: &Tree, s: &S, seed: &[u8; 16], name: Name<'_>) -> Resu
         }
     })?;
     match bad {
-        true => Err(damaged().into()),
+        true => Err(damaged(t, s)),
         false => Ok(Run { found, vacant }),
     }
 }
@@ -280,7 +277,7 @@ impl Attrs {
         })?;
         match whole && rest.is_empty() && next == found.key + found.pieces {
             true => Ok(Some(found.value_len)),
-            false => Err(damaged().into()),
+            false => Err(damaged(&tree, s)),
         }
     }
 
@@ -319,7 +316,7 @@ impl Attrs {
             })?;
         }
         match bad {
-            true => Err(damaged().into()),
+            true => Err(damaged(&tree, s)),
             false => Ok(()),
         }
     }

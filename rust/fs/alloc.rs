@@ -23,7 +23,7 @@ mod hold;
 mod left;
 mod pins;
 
-use super::sb::Dev;
+use super::sb::{Dev, Place, Sb};
 use super::space::Space;
 use crate::algo::bitmap;
 use crate::algo::counted::Counted;
@@ -32,8 +32,8 @@ use crate::format::group;
 use crate::format::types::BlockNr;
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
-use crate::seam::FVec;
-use kernel::error::code::{EFSCORRUPTED, ENOSPC};
+use crate::seam::{FVec, NoMem};
+use kernel::error::code::ENOSPC;
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
@@ -60,6 +60,38 @@ impl Run {
             start: BlockNr::new(self.start.get().saturating_add(n)),
             len: self.len.saturating_sub(n),
         }
+    }
+}
+
+/// What the allocator fails with. It does not know the mount, to which damage is reported: its callers
+/// do.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// This block is damaged.
+    Damaged(BlockNr, &'static str),
+    /// Anything else.
+    With(Error),
+}
+
+impl Failed {
+    /// Reports damage, as [`Sb::corrupted`]. Returns the error for the caller's own callers.
+    pub(crate) fn report(self, sb: &Sb) -> Error {
+        match self {
+            Self::Damaged(block, what) => sb.corrupted(Place::Block(block), what),
+            Self::With(e) => e,
+        }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(e: Error) -> Self {
+        Self::With(e)
+    }
+}
+
+impl From<NoMem> for Failed {
+    fn from(e: NoMem) -> Self {
+        Self::With(e.into())
     }
 }
 
@@ -227,14 +259,15 @@ impl Allocator {
         Iterator::chain(core::iter::once(&self.first), grown)
     }
 
-    fn group(&self, g: u64) -> Result<&Group> {
+    fn group(&self, g: u64) -> Result<&Group, Failed> {
         for part in self.parts() {
-            let at = g.checked_sub(part.first_group).ok_or(EFSCORRUPTED)?;
-            if let Some(group) = part.groups.get(at as usize) {
+            let at = g.checked_sub(part.first_group);
+            if let Some(group) = at.and_then(|at| part.groups.get(at as usize)) {
                 return Ok(group);
             }
         }
-        Err(EFSCORRUPTED)
+        let (start, _) = self.geo().group_range(g);
+        Err(Failed::Damaged(start, "block of no group"))
     }
 
     /// Calls `f(group, first bit, bits)` for the part of the run in each group.
@@ -258,7 +291,7 @@ impl Allocator {
     }
 
     /// Reads the bitmap of group `g` unless it is in memory. May sleep for I/O.
-    fn load(&self, g: u64) -> Result<&Group> {
+    fn load(&self, g: u64) -> Result<&Group, Failed> {
         let group = self.group(g)?;
         if group.view.lock().planes.is_some() {
             return Ok(group);
@@ -277,19 +310,16 @@ impl Allocator {
             })
         };
         let mut busy = FVec::from_elem(0u64, n)?;
-        let bh = self.dev.read(self.geo().bitmap_block(g))?;
+        let block = self.geo().bitmap_block(g);
+        let bh = self.dev.read(block)?;
         let (desc_block, desc_off) = self.geo().desc_location(g);
         let desc_bh = self.dev.read(desc_block)?;
         let free = {
             let _disk = group.disk.lock();
             let uninit = group::is_uninit(desc_bh.data(), desc_off);
             if !uninit && !bh.is_verified() {
-                if let Err(what) =
-                    group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), self.geo(), g)
-                {
-                    pr_err!("bitmap of group {g}: {what}\n");
-                    return Err(EFSCORRUPTED);
-                }
+                group::verify_bitmap(desc_bh.data(), desc_off, bh.data(), self.geo(), g)
+                    .map_err(|what| Failed::Damaged(block, what))?;
                 bh.set_verified();
             }
             if uninit {
@@ -312,9 +342,8 @@ impl Allocator {
         };
         let mut view = group.view.lock();
         if view.free != free {
-            drop(view);
-            pr_err!("group {g}: descriptor and bitmap disagree about free blocks\n");
-            return Err(EFSCORRUPTED);
+            let what = "bitmap and descriptor disagree about free blocks";
+            return Err(Failed::Damaged(block, what));
         }
         view.planes = Some(planes);
         Ok(group)
@@ -325,8 +354,8 @@ impl Allocator {
     ///
     /// A fresh claim is known only in memory: it becomes an allocation when a transaction takes it
     /// ([`Allocator::take`]) or goes back by [`Allocator::unclaim`]. Errors: `ENOSPC` if nothing
-    /// is free now (blocks may be pending), `EIO`, `EFSCORRUPTED`. May sleep for I/O.
-    pub(crate) fn claim(&self, goal: Option<BlockNr>, want: u64) -> Result<Run> {
+    /// is free now (blocks may be pending), `EIO`, damage. May sleep for I/O.
+    pub(crate) fn claim(&self, goal: Option<BlockNr>, want: u64) -> Result<Run, Failed> {
         let blocks = self.geo().blocks().max(1);
         let goal = match goal {
             Some(b) if b.get() < blocks => b.get(),
@@ -357,7 +386,7 @@ impl Allocator {
                 }
             }
         }
-        Err(ENOSPC)
+        Err(ENOSPC.into())
     }
 
     fn claim_in(&self, group: &Group, from: usize, want: u64, enough: u64) -> Option<Run> {
@@ -397,7 +426,7 @@ impl Allocator {
 
     /// Write access to the bitmap and descriptor of group `g`, for [`Allocator::take`] and
     /// [`Allocator::free`]. May sleep for I/O.
-    pub(crate) fn access(&self, handle: &Handle<'_>, g: u64) -> Result<GroupAccess> {
+    pub(crate) fn access(&self, handle: &Handle<'_>, g: u64) -> Result<GroupAccess, Failed> {
         self.load(g)?;
         let (desc_block, _) = self.geo().desc_location(g);
         Ok(GroupAccess {

@@ -17,7 +17,7 @@ use super::extents::{drop_blocks, publish_blocks, BATCH};
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Old};
 use super::reserve::{self, settle};
-use super::sb::Sb;
+use super::sb::{Place, Sb};
 use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
@@ -315,7 +315,8 @@ fn replace(
         dropped = n;
     }
     if n == 0 {
-        return Err(EFSCORRUPTED);
+        let place = Place::Ino(tree.owner);
+        return Err(t.sb().corrupted(place, "extent without blocks"));
     }
     let new = Extent {
         fblk: at,

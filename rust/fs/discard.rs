@@ -46,7 +46,11 @@ pub(crate) fn trim(sb: &Sb, range: TrimRange) -> Result<u64> {
     sb.journal().force_commit()?;
     let mut at = range.start >> shift;
     let end = (range.start + len).div_ceil(bs);
-    while let Some(run) = sb.alloc().hold_free(at, end, minlen.div_ceil(bs))? {
+    let next = |at| {
+        let run = sb.alloc().hold_free(at, end, minlen.div_ceil(bs));
+        run.map_err(|e| e.report(sb))
+    };
+    while let Some(run) = next(at)? {
         let done = sb
             .check_shutdown()
             .and_then(|()| dev.discard(run.start.get(), run.len));

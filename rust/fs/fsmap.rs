@@ -182,10 +182,13 @@ fn each_part(
         }
         let (len, owner) = match geo.fixed_run(at) {
             (len, true) => (len, METADATA),
-            (len, false) => match sb.alloc().run_at(at.get(), at.get().saturating_add(len))? {
-                (len, true) => (len, FREE),
-                (len, false) => (len, UNKNOWN),
-            },
+            (len, false) => {
+                let run = sb.alloc().run_at(at.get(), at.get().saturating_add(len));
+                match run.map_err(|e| e.report(sb))? {
+                    (len, true) => (len, FREE),
+                    (len, false) => (len, UNKNOWN),
+                }
+            }
         };
         let next = at.get().saturating_add(len.max(1));
         let part = Part {

@@ -48,7 +48,7 @@ pub(crate) fn grow(sb: &SuperBlock, blocks: u64) -> Result {
     if target == old {
         return Ok(());
     }
-    let part = d.alloc().prepare_grow(target)?;
+    let part = d.alloc().prepare_grow(target).map_err(|e| e.report(d))?;
     d.dev().grow(target.blocks());
     let mut now = old;
     let mut ret = Ok(());
@@ -77,7 +77,8 @@ fn step(d: &Sb, now: &Geometry, next: &Geometry) -> Result {
     let tail = if now.group_range(last) == next.group_range(last) {
         None
     } else {
-        Some(d.alloc().access(&handle, last)?)
+        let access = d.alloc().access(&handle, last);
+        Some(access.map_err(|e| e.report(d))?)
     };
     let mut fresh = FVec::new();
     for g in now.ngroups()..next.ngroups() {

@@ -284,12 +284,11 @@ pub(crate) fn span(sb: &Sb, start: u64, end: u64) -> Result<Span> {
 /// The bytes of an extent, in the file and on the device.
 pub(crate) fn run(sb: &Sb, e: Extent) -> Result<Run> {
     let span = span(sb, e.fblk, e.end())?;
-    let addr = e
-        .phys
-        .get()
-        .checked_mul(sb.block_size())
-        .ok_or(EFSCORRUPTED)?;
-    Run::new(span, addr).ok_or(EFSCORRUPTED)
+    let addr = e.phys.get().checked_mul(sb.block_size());
+    addr.and_then(|addr| Run::new(span, addr)).ok_or_else(|| {
+        let place = super::sb::Place::Block(e.phys);
+        sb.corrupted(place, "extent beyond the last byte")
+    })
 }
 
 /// The file blocks that bytes `[pos, end)` touch, as `[first, one past the last)`.

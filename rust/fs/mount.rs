@@ -476,7 +476,8 @@ pub(crate) fn reconfigure(
         (true, false) => {
             let bh = d.dev().read(BlockNr::ZERO)?;
             let bytes = d.geo().blocks().saturating_mul(d.block_size());
-            let sup = Super::parse(bh.data(), bytes).map_err(|_| EFSCORRUPTED)?;
+            let sup = Super::parse(bh.data(), bytes)
+                .map_err(|_| d.corrupted(Place::Block(BlockNr::ZERO), "superblock"))?;
             drop(bh);
             check_features(&sup, false, Say(sb.id()))?;
             start_writing(sb)?;

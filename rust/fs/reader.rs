@@ -7,11 +7,21 @@ use crate::algo::store::{NodeRead, TreeError};
 use crate::format::node::{self, NodeId};
 use crate::format::types::BlockNr;
 use crate::kapi::buffer_head::BufferHead;
-use kernel::error::code::{EEXIST, EFSCORRUPTED, ENOENT, ENOMEM, ENOSPC};
+use kernel::error::code::{EEXIST, ENOENT, ENOMEM, ENOSPC};
 use kernel::error::Result;
 use kernel::prelude::*;
 
 impl Sb {
+    /// Reports a damaged node, or an inode whose tree is damaged. As [`Sb::corrupted`].
+    #[cold]
+    pub(super) fn damaged(&self, id: NodeId, what: &str) -> Error {
+        let place = match id.block {
+            BlockNr::ZERO => Place::Ino(id.owner),
+            block => Place::Block(block),
+        };
+        self.corrupted(place, what)
+    }
+
     /// Read access to tree nodes outside of a transaction.
     pub(crate) fn reader(&self) -> NodeReader<'_> {
         NodeReader {
@@ -112,6 +122,14 @@ impl NodeRead for NodeReader<'_> {
         Ok(f(self.node(id)?.data()))
     }
 
+    fn damaged(&self, id: NodeId, what: &'static str) -> Error {
+        match self.wait {
+            true => self.sb.damaged(id, what),
+            // Whoever may wait reports what is wrong.
+            false => EAGAIN,
+        }
+    }
+
     fn read_ahead(&self, leaves: impl Iterator<Item = BlockNr>) {
         if self.ahead {
             let sound = |b: &BlockNr| self.sb.geo().check_block(*b).is_ok();
@@ -123,10 +141,6 @@ impl NodeRead for NodeReader<'_> {
 impl From<TreeError> for Error {
     fn from(e: TreeError) -> Self {
         match e {
-            TreeError::Corrupt { block, what } => {
-                pr_err!("damaged tree, block {block}: {what}\n");
-                EFSCORRUPTED
-            }
             TreeError::Exists => EEXIST,
             TreeError::NotFound => ENOENT,
             TreeError::TooBig => ENOSPC,

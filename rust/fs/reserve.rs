@@ -287,7 +287,8 @@ pub(crate) fn claim(
         .ok_or(EINVAL)?;
     let goal = goal(sb, inode, ext, fblk);
     nofail(|| ext.staging.make_room(4));
-    let run = sb.alloc().claim(goal, entry.len())?;
+    let run = sb.alloc().claim(goal, entry.len());
+    let run = run.map_err(|e| e.report(sb))?;
     ext.staging.claim(fblk, run.len, run.start);
     sb.counters().delalloc_reserved.sub(run.len);
     inode.data().bump_cow_seq();

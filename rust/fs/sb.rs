@@ -53,15 +53,17 @@ impl Dev {
         &self.bdev
     }
 
+    /// Whatever comes from the disk was checked against the layout before, and reported (C11): it does
+    /// not get here. This is the last check, of our own numbers.
     fn check(&self, block: BlockNr) -> Result {
         if block.get() >= self.blocks.load(Relaxed) {
             pr_err!("block {block} is beyond the end of the filesystem\n");
-            return Err(EFSCORRUPTED);
+            return Err(EIO);
         }
         Ok(())
     }
 
-    /// Reads a block. Errors: `EIO`, `EFSCORRUPTED` when it is out of bounds. May sleep.
+    /// Reads a block. Errors: `EIO`, also when it is out of bounds. May sleep.
     pub(crate) fn read(&self, block: BlockNr) -> Result<BufferHead> {
         self.check(block)?;
         self.bdev.read(block.get())

@@ -39,7 +39,7 @@ use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
 use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::rwsem::WriteGuard;
 use crate::seam::FVec;
-use kernel::error::code::{EFSCORRUPTED, EIO};
+use kernel::error::code::EIO;
 use kernel::error::Result;
 use kernel::prelude::*;
 
@@ -262,10 +262,13 @@ impl<'a> Trans<'a> {
         while rest.len > 0 {
             let g = self.sb.alloc().group_of(rest.start);
             if !self.groups.iter().any(|a| a.group() == g) {
-                let access = self.sb.alloc().access(&self.handle, g)?;
-                self.groups.push(access)?;
+                let access = self.sb.alloc().access(&self.handle, g);
+                self.groups.push(access.map_err(|e| e.report(self.sb))?)?;
             }
-            rest = advance(rest, self.sb.alloc().in_group(rest))?;
+            rest = advance(rest, self.sb.alloc().in_group(rest)).ok_or_else(|| {
+                let place = Place::Block(rest.start);
+                self.sb.corrupted(place, "blocks of no group")
+            })?;
         }
         Ok(())
     }
@@ -286,7 +289,8 @@ impl<'a> Trans<'a> {
     /// dropped the promise is the caller's again.
     pub(crate) fn alloc_data(&mut self, goal: Option<BlockNr>, want: u64) -> Result<Run> {
         self.takes.reserve(1)?;
-        let run = self.sb.alloc().claim(goal, want)?;
+        let run = self.sb.alloc().claim(goal, want);
+        let run = run.map_err(|e| e.report(self.sb))?;
         if let Err(e) = self.access(run) {
             self.sb.alloc().unclaim(run, true);
             return Err(e);
@@ -395,8 +399,8 @@ impl<'a> Trans<'a> {
                 alloc.free(&self.handle, access, part)
             };
             match advance(rest, n) {
-                Ok(r) => rest = r,
-                Err(_) => return false,
+                Some(r) => rest = r,
+                None => return false,
             }
         }
         ok
@@ -463,12 +467,10 @@ impl Drop for Trans<'_> {
     }
 }
 
-fn advance(run: Run, n: u64) -> Result<Run> {
-    if n == 0 {
-        return Err(EFSCORRUPTED);
-    }
-    Ok(Run {
-        start: run.start.checked_add(n).ok_or(EFSCORRUPTED)?,
+/// The run without its first `n` blocks, of which there is one at least.
+fn advance(run: Run, n: u64) -> Option<Run> {
+    Some(Run {
+        start: run.start.checked_add(n).filter(|_| n > 0)?,
         len: run.len.saturating_sub(n),
     })
 }

@@ -3,7 +3,7 @@
 //! Insert, replace, remove, and what keeps the tree in shape: split, merge, levelling, and the
 //! root's way down and up. All changes stay with the store until it publishes them (C5).
 
-use super::{corrupt, step, Fill, Path, Root, Step, Tree};
+use super::{step, Fill, Path, Root, Step, Tree};
 use crate::algo::change::Change;
 use crate::algo::node::{weight_of, Broken, Chunk, Edit, Layout, View};
 use crate::algo::store::{NodeStore, TreeError, LEVEL_ANY, MAX_LEVEL, MAX_VALUE};
@@ -33,11 +33,6 @@ struct Cut {
 }
 
 impl Path {
-    pub(super) fn step(&self, level: u8) -> Result<Step, TreeError> {
-        let step = self.steps.get(usize::from(level)).copied();
-        step.ok_or(corrupt(BlockNr::ZERO, "tree: too high"))
-    }
-
     fn set(&mut self, level: u8, step: Step) -> Result<(), TreeError> {
         let place = self.steps.get_mut(usize::from(level));
         *place.ok_or(TreeError::TooBig)? = step;
@@ -81,7 +76,7 @@ impl Tree {
         if !found {
             return Err(TreeError::NotFound.into());
         }
-        let leaf = path.step(0)?;
+        let leaf = self.step(s, &path, 0)?;
         let at = usize::from(leaf.index);
         let Fill { room, value, .. } = path.leaf;
         if room.saturating_add(value) < val.len() {
@@ -103,16 +98,16 @@ impl Tree {
         if !found {
             return Err(TreeError::NotFound.into());
         }
-        let at = usize::from(path.step(0)?.index);
+        let at = usize::from(self.step(s, &path, 0)?.index);
         self.change(s, &path, Change::Remove { at })?;
-        match self.stays_in_shape(&path)? {
+        match self.stays_in_shape(s, &path)? {
             true => Ok(()),
             false => self.rebalance(s, &mut path),
         }
     }
 
     /// Whether [`Tree::rebalance`] has nothing to do when the path's record is gone.
-    fn stays_in_shape(&self, path: &Path) -> Result<bool, TreeError> {
+    fn stays_in_shape<S: NodeStore>(&self, s: &S, path: &Path) -> Result<bool, S::Error> {
         if path.top == 0 {
             return Ok(true);
         }
@@ -125,7 +120,7 @@ impl Tree {
         let left = weight.saturating_sub(weight_of(value));
         let thin = left.saturating_mul(3) < capacity;
         // A root's only child may move up into it.
-        let sole = path.step(path.top)?.nr < 2;
+        let sole = self.step(s, path, path.top)?.nr < 2;
         let stays = !sole || (matches!(self.root, Root::Inline(_)) && left > PULL_UP);
         Ok(!thin && stays)
     }
@@ -150,11 +145,11 @@ impl Tree {
         path: &Path,
         change: Change<'_>,
     ) -> Result<(), S::Error> {
-        let block = path.step(0)?.block;
+        let block = self.step(s, path, 0)?.block;
         match &mut self.root {
             Root::Inline(root) if block == BlockNr::ZERO => {
                 let made = change.apply_inline(root);
-                made.map_err(|what| corrupt(block, what).into())
+                made.map_err(|what| self.damaged(s, what))
             }
             _ => s.change(self.id(block, 0), change),
         }
@@ -168,16 +163,14 @@ impl Tree {
         level: u8,
         f: impl FnOnce(&mut Edit<'_>) -> Result<R, Broken>,
     ) -> Result<R, S::Error> {
+        let id = self.id(block, level);
         let result = match &mut self.root {
             Root::Inline(root) if block == BlockNr::ZERO => {
                 f(&mut Edit::new(&mut root.0, Layout::Inline))
             }
-            _ => {
-                let id = self.id(block, level);
-                f(&mut Edit::new(s.node_mut(id)?, Layout::Block))
-            }
+            _ => f(&mut Edit::new(s.node_mut(id)?, Layout::Block)),
         };
-        result.map_err(|what| corrupt(block, what).into())
+        result.map_err(|what| s.damaged(id, what))
     }
 
     pub(super) fn look<S: NodeStore, R>(
@@ -186,9 +179,7 @@ impl Tree {
         at: Place,
         f: impl FnOnce(&View<'_>) -> Result<R, Broken>,
     ) -> Result<R, S::Error> {
-        self.visit(s, at.block, at.level, |view| {
-            f(view).map_err(|what| corrupt(at.block, what))
-        })
+        self.visit(s, at.block, at.level, f)
     }
 
     fn alloc<S: NodeStore>(
@@ -228,11 +219,11 @@ impl Tree {
         let bytes = s.node_mut(self.id(root, level))?;
         let count = header_mut(bytes).map(|header| &mut header.tree_blocks);
         let Some(count) = count else {
-            return Err(corrupt(root, "node: too small").into());
+            return Err(self.damaged(s, "node: too small"));
         };
         match count.get().checked_add_signed(gained) {
             Some(blocks) if blocks > 0 => count.set(blocks),
-            _ => return Err(corrupt(root, "tree: wrong number of blocks").into()),
+            _ => return Err(self.damaged(s, "tree: wrong number of blocks")),
         }
         Ok(())
     }
@@ -246,7 +237,7 @@ impl Tree {
         val: &[u8],
     ) -> Result<(), S::Error> {
         if path.leaf.room >= weight_of(val.len()) {
-            let at = usize::from(path.step(0)?.index);
+            let at = usize::from(self.step(s, path, 0)?.index);
             let value = val;
             return self.change(s, path, Change::Insert { at, key, value });
         }
@@ -255,7 +246,7 @@ impl Tree {
         let mut child = [0; CHILD_SIZE];
         loop {
             let val = if level == 0 { val } else { &child };
-            let here = path.step(level)?;
+            let here = self.step(s, path, level)?;
             let done = self.edit(s, here.block, level, |node| {
                 if node.view()?.room() < weight_of(val.len()) {
                     return Ok(false);
@@ -275,7 +266,7 @@ impl Tree {
             child = right.get().to_le_bytes();
             level = level.saturating_add(1);
             // The right half follows the child the path went through.
-            let mut up = path.step(level)?;
+            let mut up = self.step(s, path, level)?;
             up.index = up.index.saturating_add(1);
             path.set(level, up)?;
         }
@@ -289,7 +280,7 @@ impl Tree {
         if up >= MAX_LEVEL {
             return Err(TreeError::TooBig.into());
         }
-        let here = path.step(level)?;
+        let here = self.step(s, path, level)?;
         let root = Place {
             block: here.block,
             level,
@@ -334,7 +325,7 @@ impl Tree {
         key: u64,
         val: &[u8],
     ) -> Result<(u64, BlockNr), S::Error> {
-        let here = path.step(level)?;
+        let here = self.step(s, path, level)?;
         let append = here.index >= here.nr && path.is_last(level);
         let left = Place {
             block: here.block,
@@ -382,7 +373,7 @@ impl Tree {
         let mut level = 0;
         while level < path.top {
             let here = Place {
-                block: path.step(level)?.block,
+                block: self.step(s, path, level)?.block,
                 level,
             };
             let fine = self.look(s, here, |v| {
@@ -390,7 +381,8 @@ impl Tree {
                 Ok(!thin && (level == 0 || v.len() > 1))
             })?;
             let up = level.saturating_add(1);
-            if fine || !self.join(s, path.step(up)?, level)? {
+            let above = self.step(s, path, up)?;
+            if fine || !self.join(s, above, level)? {
                 break;
             }
             level = up;

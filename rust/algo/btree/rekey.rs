@@ -23,7 +23,7 @@ impl Tree {
         if !found {
             return Err(TreeError::NotFound.into());
         }
-        let leaf = path.step(0)?;
+        let leaf = self.step(s, &path, 0)?;
         let index = usize::from(leaf.index);
         let done = self.edit(s, leaf.block, 0, |node| {
             let view = node.view()?;
@@ -55,7 +55,7 @@ impl Tree {
     /// Lets the keys of the path's leaf begin at `key` already. The leaf before it ends below that.
     fn lower<S: NodeStore>(&mut self, s: &mut S, path: &Path, key: u64) -> Result<(), S::Error> {
         for level in 1..=path.top {
-            let step = path.step(level)?;
+            let step = self.step(s, path, level)?;
             let index = usize::from(step.index);
             self.edit(s, step.block, level, |node| {
                 let before = index
@@ -82,7 +82,7 @@ impl Tree {
     ) -> Result<(), S::Error> {
         let mut level = 1;
         let step = loop {
-            let step = path.step(level)?;
+            let step = self.step(s, path, level)?;
             if step.index.saturating_add(1) < step.nr || level >= path.top {
                 break step;
             }

@@ -2,7 +2,7 @@
 
 //! Walks over the nodes of a tree: all of them, for fsck, dump and tests; where they are, for FIEMAP.
 
-use super::{corrupt, Path, Root, Tree};
+use super::{Path, Root, Tree};
 use crate::algo::node::View;
 use crate::algo::store::{NodeId, NodeRead, LEVEL_ANY};
 use crate::format::types::BlockNr;
@@ -112,7 +112,7 @@ impl Tree {
         let level_id = if level == path.top { LEVEL_ANY } else { level };
         let (len, thin) = self.visit(s, block, level_id, |v: &View<'_>| {
             if v.level() != level {
-                return Err(corrupt(block, "node: wrong level"));
+                return Err("node: wrong level");
             }
             let thin = v.weight().saturating_mul(3) < v.capacity();
             Ok((v.len(), thin || (level > 0 && v.len() < 2)))

@@ -2,28 +2,28 @@
 
 //! Groups that a growth of the filesystem brings while it is mounted.
 
-use super::{Allocator, GroupAccess, Part, GROWTHS};
+use super::{Allocator, Failed, GroupAccess, Part, GROWTHS};
 use crate::algo::bitmap;
 use crate::format::geometry::Geometry;
 use crate::kapi::jbd2::Handle;
 use kernel::error::code::EBUSY;
-use kernel::error::Result;
 use kernel::sync::atomic::{Relaxed, Release};
 
 impl Allocator {
     /// Memory for what the filesystem has when it has grown to `geo`. Errors: `ENOMEM`, `EBUSY`
     /// when it has grown too often since it was mounted.
-    pub(crate) fn prepare_grow(&self, geo: Geometry) -> Result<Part> {
+    pub(crate) fn prepare_grow(&self, geo: Geometry) -> Result<Part, Failed> {
         if self.ngrown.load(Relaxed) >= GROWTHS {
-            return Err(EBUSY);
+            return Err(EBUSY.into());
         }
         // Nothing may verify the bitmap of the group that grows with the old layout any more.
         let old = self.geo();
         self.load(old.ngroups().saturating_sub(1))?;
-        Part::new(geo, old.ngroups(), |g| {
+        let part = Part::new(geo, old.ngroups(), |g| {
             let (_, len) = geo.group_range(g);
             len.saturating_sub(geo.head(g)) as u32
-        })
+        })?;
+        Ok(part)
     }
 
     /// Opens the new blocks of the last group on disk: those of `next` beyond the end of `now`.

@@ -2,17 +2,16 @@
 
 //! Runs that are taken away from everybody while they are discarded, and what is free now (C13).
 
-use super::{next_run, release_bits, Allocator, Group, Run};
+use super::{next_run, release_bits, Allocator, Failed, Group, Run};
 use crate::algo::bitmap;
 use crate::format::types::BlockNr;
-use kernel::error::Result;
 use kernel::sync::atomic::Relaxed;
 
 impl Allocator {
     /// Takes the first run of at least `min` free blocks in `[start, end)` away from everybody, for
     /// a discard (C13); [`Allocator::unhold`] gives it back. Promised blocks are left alone, so the
     /// run may be shorter than what is free there, and there may be none. May sleep for I/O.
-    pub(crate) fn hold_free(&self, start: u64, end: u64, min: u64) -> Result<Option<Run>> {
+    pub(crate) fn hold_free(&self, start: u64, end: u64, min: u64) -> Result<Option<Run>, Failed> {
         let mut at = start;
         while at < end {
             let group = self.load(self.geo().group_of(BlockNr::new(at)))?;
@@ -97,7 +96,7 @@ impl Allocator {
     /// The run that starts with block `from`, ends before `end`, lies in one group, and is either
     /// free or not. Returns its length and whether it is free. Blocks in an in-memory set are not
     /// (C13). May sleep for I/O.
-    pub(crate) fn run_at(&self, from: u64, end: u64) -> Result<(u64, bool)> {
+    pub(crate) fn run_at(&self, from: u64, end: u64) -> Result<(u64, bool), Failed> {
         let group = self.load(self.geo().group_of(BlockNr::new(from)))?;
         let bit = from.saturating_sub(group.start) as usize;
         let view = group.view.lock();

@@ -9,15 +9,14 @@
 
 use super::{Shadow, ShadowState, Trans};
 use crate::algo::change::{Change, Kept};
-use crate::algo::store::corrupt;
 use crate::format::node::{self, NodeId};
 use crate::format::types::BlockNr;
+use crate::fs::sb::Sb;
 use crate::kapi::jbd2::{Handle, JournaledBuffer};
 use crate::seam::FVec;
 use core::cell::OnceCell;
 use kernel::error::code::EIO;
 use kernel::error::Result;
-use kernel::prelude::*;
 
 /// A change of one record that [`Trans::apply`] makes.
 pub(super) struct Plan {
@@ -30,9 +29,9 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks a change of the node `id` in `buf` and keeps it.
-    fn new(id: NodeId, buf: JournaledBuffer, change: Change<'_>) -> Result<Self> {
+    fn new(sb: &Sb, id: NodeId, buf: JournaledBuffer, change: Change<'_>) -> Result<Self> {
         let checked = change.check(buf.buffer().data());
-        checked.map_err(|what| corrupt::<Error>(id, what))?;
+        checked.map_err(|what| sb.damaged(id, what))?;
         Ok(Self {
             id,
             buf,
@@ -41,27 +40,27 @@ impl Plan {
         })
     }
 
-    fn copy(&self) -> Result<FVec<u8>> {
+    fn copy(&self, sb: &Sb) -> Result<FVec<u8>> {
         let mut data = private_copy(self.buf.buffer().data())?;
         let made = self.kept.change().apply(&mut data);
-        made.map_err(|what| corrupt::<Error>(self.id, what))?;
+        made.map_err(|what| sb.damaged(self.id, what))?;
         Ok(data)
     }
 
     /// The node as it will be.
-    pub(super) fn data(&self) -> Result<&[u8]> {
+    pub(super) fn data(&self, sb: &Sb) -> Result<&[u8]> {
         if self.seen.get().is_none() {
             // Nobody else can have set it.
-            let _ = self.seen.set(self.copy()?);
+            let _ = self.seen.set(self.copy(sb)?);
         }
         Ok(self.seen.get().ok_or(EIO)?)
     }
 
     /// A shadow with the change made.
-    fn into_shadow(mut self) -> Result<Shadow> {
+    fn into_shadow(mut self, sb: &Sb) -> Result<Shadow> {
         let data = match self.seen.take() {
             Some(data) => data,
-            None => self.copy()?,
+            None => self.copy(sb)?,
         };
         Ok(Shadow {
             id: self.id,
@@ -95,7 +94,7 @@ impl Trans<'_> {
     pub(super) fn keep(&mut self, id: NodeId, change: Change<'_>) -> Result {
         let bh = self.sb.reader().node(id)?;
         let buf = self.handle.write_access(bh)?;
-        self.plans.push(Plan::new(id, buf, change)?)?;
+        self.plans.push(Plan::new(self.sb, id, buf, change)?)?;
         Ok(())
     }
 
@@ -107,7 +106,7 @@ impl Trans<'_> {
         self.shadows.reserve(1)?;
         let planned = self.plans.iter().position(|p| p.id.block == id.block);
         let shadow = match planned.and_then(|i| self.plans.remove(i)) {
-            Some(plan) => plan.into_shadow()?,
+            Some(plan) => plan.into_shadow(self.sb)?,
             None => {
                 let bh = self.sb.reader().node(id)?;
                 let buf = self.handle.write_access(bh)?;

@@ -4,10 +4,11 @@
 
 use super::{For, Shadow, ShadowState, Take, Trans};
 use crate::algo::change::Change;
-use crate::algo::store::{corrupt, NodeRead, NodeStore};
+use crate::algo::store::{NodeRead, NodeStore};
 use crate::format::node::{self, NodeId};
 use crate::format::types::{BlockNr, Ino, Kind};
 use crate::fs::alloc::Run;
+use crate::fs::sb::Sb;
 use crate::kapi::jbd2::JournaledBuffer;
 use crate::seam::FVec;
 use kernel::error::code::{EIO, ENOSPC};
@@ -28,16 +29,20 @@ impl NodeRead for Trans<'_> {
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         match self.plan(id.block) {
-            Some(plan) => Ok(f(named(plan.data()?, id)?)),
+            Some(plan) => Ok(f(named(self.sb, plan.data(self.sb)?, id)?)),
             None => Unplanned(self).with_node(id, f),
         }
+    }
+
+    fn damaged(&self, id: NodeId, what: &'static str) -> Error {
+        self.sb.damaged(id, what)
     }
 }
 
 /// The private copy `node`, if it is the node called `id`.
-fn named(node: &[u8], id: NodeId) -> Result<&[u8]> {
+fn named<'a>(sb: &Sb, node: &'a [u8], id: NodeId) -> Result<&'a [u8]> {
     let header = node::header(node).ok_or(EIO)?;
-    node::verify_name(header, &id).map_err(|what| corrupt::<Error>(id, what))?;
+    node::verify_name(header, &id).map_err(|what| sb.damaged(id, what))?;
     Ok(node)
 }
 
@@ -58,9 +63,13 @@ impl NodeRead for Unplanned<'_, '_> {
 
     fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         match self.0.find(id.block).and_then(|i| self.0.shadows.get(i)) {
-            Some(s) => Ok(f(named(&s.data, id)?)),
+            Some(s) => Ok(f(named(self.0.sb, &s.data, id)?)),
             None => self.0.sb.reader().with_node(id, f),
         }
+    }
+
+    fn damaged(&self, id: NodeId, what: &'static str) -> Error {
+        self.0.damaged(id, what)
     }
 }
 
@@ -76,7 +85,7 @@ impl NodeStore for Trans<'_> {
             return self.keep(id, change);
         }
         let made = change.apply(self.node_mut(id)?);
-        made.map_err(|what| corrupt(id, what))
+        made.map_err(|what| self.damaged(id, what))
     }
 
     fn alloc_node(&mut self, owner: Ino, kind: Kind, level: u8, near: BlockNr) -> Result<BlockNr> {
@@ -103,7 +112,7 @@ impl NodeStore for Trans<'_> {
                     For::RefcountNode => self.sb.space().return_set_aside_promise(),
                     _ => self.space.left += 1,
                 }
-                return Err(e);
+                return Err(e.report(self.sb));
             }
         };
         let take = Take { run, what };

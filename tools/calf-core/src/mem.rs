@@ -4,7 +4,7 @@
 //! verified, every edit is measured, and any call can be made to fail.
 
 use crate::algo::change::{Change, Kept};
-use crate::algo::store::{corrupt, NodeId, NodeRead, NodeStore, TreeError};
+use crate::algo::store::{NodeId, NodeRead, NodeStore, TreeError};
 use crate::format::node;
 use crate::format::types::{BlockNr, Ino, Kind};
 use std::cell::Cell;
@@ -16,6 +16,8 @@ use std::rc::Rc;
 pub enum MemError {
     /// The tree's own errors.
     Tree(TreeError),
+    /// The tree is damaged.
+    Damaged(&'static str),
     /// The failure that was asked for.
     Injected,
     /// No such block.
@@ -211,6 +213,10 @@ impl NodeRead for MemStore {
             None => Ok(f(&self.changed(&id)?)),
         }
     }
+
+    fn damaged(&self, _id: NodeId, what: &'static str) -> MemError {
+        MemError::Damaged(what)
+    }
 }
 
 impl NodeStore for MemStore {
@@ -235,11 +241,11 @@ impl NodeStore for MemStore {
         let block = id.block.get();
         if self.shadows.contains_key(&block) || self.kept.contains_key(&block) {
             let made = change.apply(self.node_mut(id)?);
-            return made.map_err(|what| corrupt(id, what));
+            return made.map_err(MemError::Damaged);
         }
         self.call()?;
         let checked = change.check(self.published(&id)?);
-        checked.map_err(|what| corrupt::<MemError>(id, what))?;
+        checked.map_err(MemError::Damaged)?;
         let kept = Kept::new(change).map_err(TreeError::from)?;
         self.kept.insert(block, (id, Rc::new(kept)));
         self.touched.insert(block);

@@ -10,6 +10,7 @@ use calf_core::algo::store::{NodeId, NodeRead, NodeStore, TreeError};
 use calf_core::algo::symlink;
 use calf_core::format::node::{self, InlineRoot};
 use calf_core::format::{BlockNr, Ino, Kind};
+use calf_core::mem::MemError;
 
 const UUID: [u8; 16] = [7; 16];
 const SEED: [u8; 16] = [9; 16];
@@ -33,7 +34,7 @@ impl Store {
 }
 
 impl NodeRead for Store {
-    type Error = TreeError;
+    type Error = MemError;
 
     fn block_size(&self) -> usize {
         self.size
@@ -43,16 +44,20 @@ impl NodeRead for Store {
         &UUID
     }
 
-    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, TreeError> {
+    fn with_node<R>(&self, id: NodeId, f: impl FnOnce(&[u8]) -> R) -> Result<R, MemError> {
         let mut node = self.nodes[&id.block.get()].clone();
         node::seal(&mut node, &UUID);
         node::verify(&node, &id, &UUID).expect("node verifies");
         Ok(f(&node))
     }
+
+    fn damaged(&self, _id: NodeId, what: &'static str) -> MemError {
+        MemError::Damaged(what)
+    }
 }
 
 impl NodeStore for Store {
-    fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8], TreeError> {
+    fn node_mut(&mut self, id: NodeId) -> Result<&mut [u8], MemError> {
         Ok(self.nodes.get_mut(&id.block.get()).expect("node exists"))
     }
 
@@ -62,7 +67,7 @@ impl NodeStore for Store {
         kind: Kind,
         level: u8,
         _near: BlockNr,
-    ) -> Result<BlockNr, TreeError> {
+    ) -> Result<BlockNr, MemError> {
         let block = BlockNr::new(self.next);
         self.next += 1;
         let mut node = vec![0; self.size];
@@ -77,7 +82,7 @@ impl NodeStore for Store {
         Ok(block)
     }
 
-    fn free_node(&mut self, id: NodeId) -> Result<(), TreeError> {
+    fn free_node(&mut self, id: NodeId) -> Result<(), MemError> {
         self.nodes.remove(&id.block.get()).expect("node exists");
         Ok(())
     }
@@ -141,7 +146,7 @@ fn names_match_a_map() {
                 }
                 (Some(_), 1) => {
                     let again = dir::insert(&mut t, &mut s, &SEED, &name, Ino::new(3), 8);
-                    assert_eq!(again, Err(TreeError::Exists));
+                    assert_eq!(again, Err(MemError::Tree(TreeError::Exists)));
                 }
                 (Some(f), _) => {
                     dir::remove(&mut t, &mut s, f.key).unwrap();
@@ -227,7 +232,7 @@ fn damaged_records_are_reported() {
             continue;
         }
         let r = dir::lookup(&t, &s, &SEED, b"n");
-        assert!(matches!(r, Err(TreeError::Corrupt { .. })), "{value:?}");
+        assert!(matches!(r, Err(MemError::Damaged(_))), "{value:?}");
         let mut batch = Batch::with_capacity(100).unwrap();
         assert!(batch.fill(&t, &s, 0).is_err());
     }

@@ -42,7 +42,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(e) => write!(f, "{e}"),
-            Self::Tree(TreeError::Corrupt { block, what }) => write!(f, "block {block}: {what}"),
             Self::Tree(e) => write!(f, "tree: {e:?}"),
             Self::Damaged { block, what } => write!(f, "block {block}: {what}"),
             Self::NoSpace => f.write_str("no free block is left"),
@@ -266,16 +265,20 @@ impl NodeRead for Editor<'_> {
         if let Some(bytes) = self.cache.borrow().get(&id.block.get()) {
             return Ok(f(bytes));
         }
-        let damaged = |what| Error::Damaged {
-            block: id.block.get(),
-            what,
-        };
+        let damaged = |what| self.damaged(id, what);
         self.geo.check_block(id.block).map_err(damaged)?;
         let bytes = self.load(id.block)?;
         node::verify(&bytes, &id, self.geo.uuid()).map_err(damaged)?;
         let result = f(&bytes);
         self.cache.borrow_mut().insert(id.block.get(), bytes);
         Ok(result)
+    }
+
+    fn damaged(&self, id: NodeId, what: &'static str) -> Error {
+        Error::Damaged {
+            block: id.block.get(),
+            what,
+        }
     }
 }
 

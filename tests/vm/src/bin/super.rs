@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 fn twice(env: &Env) -> Result {
     let small = Loop::new(&env.dev, SMALL).ctx("loop device")?;
@@ -207,7 +207,11 @@ fn errors_remount_ro(env: &Env) -> Result {
     sys::ioctl(&m.dir()?, sys::GOINGDOWN, &mut now).ctx("shutdown")?;
     ensure_errno!(fs::read(m.path("good")), Errno::IO, "read after a shutdown");
     m.umount()?;
-    // The error is on record, and nothing else has changed.
+    is_recorded(&mut m)
+}
+
+/// The error is on record, and nothing else has changed.
+fn is_recorded(m: &mut Mounted) -> Result {
     m.cycle_with("ro")?;
     check_pattern(&File::open(m.path("good"))?, 1, 0, 100_000)?;
     m.cycle_with("")?;
@@ -222,6 +226,111 @@ fn errors_remount_ro(env: &Env) -> Result {
     Ok(())
 }
 
+/// Damage behind sound nodes: what it is, how it is done, and what finds it.
+type Harm = (
+    &'static str,
+    fn(&Env, &Path) -> Result,
+    fn(&Mounted) -> Result,
+);
+
+const HARM: [Harm; 3] = [
+    ("a bit of a bitmap", flip_bitmap, allocate),
+    (
+        "a bitmap that its descriptor does not fit",
+        |env, dev| damage(env, dev, "bitmap.mixed low-bit"),
+        allocate,
+    ),
+    (
+        "the size of a symbolic link",
+        |env, dev| damage(env, dev, "inode(symlink).size add"),
+        |m| fs::read_link(m.path("link")).map(drop).ctx("readlink"),
+    ),
+];
+
+/// Flips a bit in the bitmap of group 0, of a free block.
+fn flip_bitmap(_: &Env, dev: &Path) -> Result {
+    let dev = raw(dev, true)?;
+    let mut block = Aligned::new(4096);
+    dev.read_exact_at(&mut block, 0)?;
+    let desc_blocks = u64::from_le_bytes(block[160..168].try_into().unwrap());
+    let at = (1 + desc_blocks) * 4096;
+    dev.read_exact_at(&mut block, at)?;
+    block[1400] ^= 1;
+    dev.write_all_at(&block, at).ctx("damage")
+}
+
+/// Damages a field, and puts the checksum right.
+fn damage(env: &Env, dev: &Path, field: &str) -> Result {
+    let mut tool = Command::new(env.tool("calf-damage"));
+    let (status, text) = cfs::command(tool.args(["--field", field]).arg(dev))?;
+    let done = status == 0 && text.trim_end().ends_with("done");
+    ensure!(done, "calf-damage exits with {status}:\n{text}");
+    // Nothing of it stays in the device's cache, where it counts as verified.
+    cfs::drop_caches()
+}
+
+fn allocate(m: &Mounted) -> Result {
+    let f = open(&m.path("more"))?;
+    write_pattern(&f, 2, 0, 50_000)?;
+    f.sync_all().ctx("fsync")
+}
+
+/// Finds `harm` in a filesystem mounted with `opts`, and calls `after` with a file that was open before. In the end the
+/// error is on record.
+fn find_harm(
+    env: &Env,
+    (_, harm, look): Harm,
+    opts: &str,
+    after: fn(&Mounted, &File) -> Result,
+) -> Result {
+    let small = Loop::new(&env.dev, SMALL).ctx("loop device")?;
+    cfs::mkfs(env, &small.path, &[])?;
+    let mut m = Mounted::new(&small.path, &env.mnt, "")?;
+    write_pattern(&open(&m.path("good"))?, 1, 0, 100_000)?;
+    std::os::unix::fs::symlink("target", m.path("link"))?;
+    m.umount()?;
+    harm(env, &small.path)?;
+    m.cycle_with(opts)?;
+    let good = open(&m.path("good"))?;
+    ensure_errno!(look(&m), Errno::UCLEAN, "the first call");
+    after(&m, &good)?;
+    drop(good);
+    m.umount()?;
+    is_recorded(&mut m)
+}
+
+/// [`find_harm`] for every [`HARM`].
+fn find_all(env: &Env, opts: &str, after: fn(&Mounted, &File) -> Result) -> Result {
+    let all = HARM.map(|harm| find_harm(env, harm, opts, after).ctx(harm.0));
+    let wrong: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+    for e in &wrong {
+        ktap::note(&e.to_string());
+    }
+    ensure!(wrong.is_empty(), "{} kinds of damage", wrong.len());
+    Ok(())
+}
+
+fn harm_shuts_down(env: &Env) -> Result {
+    find_all(env, "", |m, good| {
+        ensure_errno!(fs::create_dir(m.path("new")), Errno::IO, "mkdir");
+        ensure_errno!(File::open(m.path("none")), Errno::IO, "open");
+        ensure_errno!(good.write_all_at(&[1], 0), Errno::IO, "write");
+        ensure_errno!(good.read_at(&mut [0], 0), Errno::IO, "read");
+        Ok(())
+    })
+}
+
+fn harm_ends_writing(env: &Env) -> Result {
+    find_all(env, "errors=remount-ro", |m, good| {
+        ensure_errno!(fs::create_dir(m.path("new")), Errno::ROFS, "mkdir");
+        ensure_errno!(good.write_all_at(&[1], 0), Errno::ROFS, "write");
+        ensure!(m.has_option("emergency_ro")?, "shown: {}", m.options()?);
+        cfs::drop_caches()?;
+        check_pattern(good, 1, 0, 100_000)?;
+        check_pattern(&File::open(m.path("good"))?, 1, 0, 100_000)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -234,6 +343,8 @@ fn main() -> ExitCode {
             options,
             errors_shutdown,
             errors_remount_ro,
+            harm_shuts_down,
+            harm_ends_writing,
             no_kernel_warning,
         ],
         |_| {},

@@ -175,6 +175,13 @@ impl NodeRead for Fresh<'_> {
             None => Err(Error::Tree(TreeError::NotFound)),
         }
     }
+
+    fn damaged(&self, id: NodeId, what: &'static str) -> Error {
+        Error::Damaged {
+            block: id.block.get(),
+            what,
+        }
+    }
 }
 
 impl NodeStore for Fresh<'_> {
