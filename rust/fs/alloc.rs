@@ -303,7 +303,7 @@ impl Allocator {
         // Of the last group too, which may grow.
         let n = (self.geo().group_blocks() / 64) as usize;
         let len = group.len.load(Relaxed) as usize;
-        let left = |n| -> Result<Left> {
+        let left = |n| -> Result<Left, Failed> {
             Ok(Left {
                 bits: FVec::from_elem(0u64, n)?,
                 any: false,

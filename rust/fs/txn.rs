@@ -317,7 +317,8 @@ impl<'a> Trans<'a> {
     /// Notes on apply that written blocks have one owner, or one place in it, less, and one is left.
     pub(crate) fn leave_data(&mut self, start: BlockNr, len: u64) -> Result {
         let run = Run { start, len };
-        self.sb.alloc().prepare_leave(run)?;
+        let ready = self.sb.alloc().prepare_leave(run);
+        ready.map_err(|e| e.report(self.sb))?;
         self.lefts.push(run)?;
         Ok(())
     }

@@ -6,10 +6,9 @@
 //! Who writes them in place meanwhile writes what the other would have back after a crash: a write goes elsewhere,
 //! as if they were shared still (docs/crash-promise.md, 5).
 
-use super::{Allocator, Run};
+use super::{Allocator, Failed, Run};
 use crate::algo::bitmap;
 use crate::kapi::jbd2::Tid;
-use kernel::error::Result;
 use kernel::sync::atomic::Relaxed;
 
 /// Index of what belongs to transaction `tid`. At most two have not committed, one after the other.
@@ -19,8 +18,8 @@ pub(super) fn parity(tid: Tid) -> usize {
 
 impl Allocator {
     /// Reads what [`Allocator::leave`] must know of the groups of `run`. May sleep for I/O. Errors: `EIO`,
-    /// `EFSCORRUPTED`, `ENOMEM`.
-    pub(crate) fn prepare_leave(&self, run: Run) -> Result {
+    /// `ENOMEM`, damage.
+    pub(crate) fn prepare_leave(&self, run: Run) -> Result<(), Failed> {
         let mut rest = run;
         while rest.len > 0 {
             self.load(self.group_of(rest.start))?;
