@@ -286,10 +286,6 @@ fn forget_sharing(inode: &Inode) -> Result {
         }
         cond_resched();
     }
-    // A block that another file has given up is that file's again after a crash, until that is committed.
-    if sb.alloc().any_left() {
-        sb.journal().force_commit()?;
-    }
     itable::change_record(inode, |ext| {
         ext.flags &= !MAY_SHARE;
         inode.data().bump_data_seq();

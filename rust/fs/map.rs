@@ -132,7 +132,7 @@ pub(crate) fn cow_run(sb: &Sb, ext: &InodeExt, phys: BlockNr, len: u64) -> Resul
 fn cow_by(reader: NodeReader<'_>, ext: &InodeExt, phys: BlockNr, len: u64) -> Result<(bool, u64)> {
     let sb = reader.sb();
     match shared_by(reader, ext, phys, len)? {
-        // Also in a file that never shared blocks: its own may have moved.
+        // Also in a file that does not share blocks: it may have until now, and its own may have moved.
         (false, len) => Ok(sb.alloc().left_run(alloc::Run { start: phys, len })),
         shared => Ok(shared),
     }
