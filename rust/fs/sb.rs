@@ -507,11 +507,13 @@ impl Sb {
         let mut result = Err(ENOSPC);
         for _ in 0..3 {
             self.check_shutdown()?;
-            let Some(since) = self.space().pending_since() else {
+            // Blocks that are only left to one owner can be written in place then.
+            let left = || self.alloc().any_left();
+            let Some(since) = self.space().pending_since(left) else {
                 break;
             };
             self.journal.force_commit()?;
-            self.space().wait_release(since);
+            self.space().wait_release(since, left);
             result = attempt();
             if !matches!(result, Err(ENOSPC)) {
                 break;

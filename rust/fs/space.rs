@@ -179,19 +179,19 @@ impl Space {
         self.released.notify_all();
     }
 
-    /// The number of releases so far, if blocks are pending.
-    pub(crate) fn pending_since(&self) -> Option<u64> {
+    /// The number of releases so far, if blocks are pending, or others that the next commit makes usable.
+    pub(crate) fn pending_since(&self, others: impl FnOnce() -> bool) -> Option<u64> {
         let a = self.account.lock();
-        (a.pending > 0).then_some(a.releases)
+        (a.pending > 0 || others()).then_some(a.releases)
     }
 
-    /// Waits until a commit has released blocks since `since`, or nothing is pending (B4).
+    /// Waits until a commit has released blocks since `since`, or nothing is pending and there are no others (B4).
     ///
     /// jbd2 wakes waiters of a commit that came late before it runs the callback, so waiting for
     /// the commit is not enough.
-    pub(crate) fn wait_release(&self, since: u64) {
+    pub(crate) fn wait_release(&self, since: u64, others: impl Fn() -> bool) {
         let mut a = self.account.lock();
-        while a.pending > 0 && a.releases == since {
+        while (a.pending > 0 || others()) && a.releases == since {
             self.released.wait(&mut a);
         }
     }

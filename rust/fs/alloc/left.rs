@@ -49,7 +49,7 @@ impl Allocator {
     /// many of them is the answer the same? The run is not empty; the caller holds a lock under which it learned
     /// that it is the only owner.
     pub(crate) fn left_run(&self, run: Run) -> (bool, u64) {
-        if !self.left.iter().any(|any| any.load(Relaxed)) {
+        if !self.any_left() {
             return (false, run.len);
         }
         let mut answer = (false, self.in_group(run));
@@ -76,5 +76,11 @@ impl Allocator {
             }
         });
         answer
+    }
+
+    /// May there be blocks for which [`Allocator::left_run`] says yes? Until a commit; whoever finds no space to
+    /// write them elsewhere waits for it (B4).
+    pub(crate) fn any_left(&self) -> bool {
+        self.left.iter().any(|any| any.load(Relaxed))
     }
 }

@@ -4,10 +4,10 @@
 //! back to him, so nobody may write them in place. Every test ends in a crash.
 
 use calf_vmlib::file::{
-    clone_file, extent_bytes, extents, fallocate, open, open_with, patterned, punch, read_at,
-    write_direct, write_pattern,
+    check_pattern, clone_file, extent_bytes, extents, fallocate, fill, open, open_with, patterned,
+    punch, read_at, write_direct, write_pattern,
 };
-use calf_vmlib::fs::{each_block_size, Mounted};
+use calf_vmlib::fs::{drop_caches, each_block_size, with_small, Mounted};
 use calf_vmlib::sys::{sync_range, FIEMAP_SHARED, O_DIRECT, O_DSYNC};
 use calf_vmlib::{cases, ensure, ensure_eq, ktap, Context, Env, Result};
 use rustix::fs::FallocateFlags;
@@ -167,11 +167,33 @@ fn not_for_ever(env: &Env) -> Result {
     })
 }
 
+/// On a full disk, a file whose other owner is gone can be overwritten at once.
+fn on_a_full_disk(env: &Env) -> Result {
+    with_small(env, &[], "", |m| {
+        let a = open(&m.path("a"))?;
+        write_pattern(&a, 1, 0, 4 << 20)?;
+        a.sync_all()?;
+        clone_file(&open(&m.path("b"))?, &a)?;
+        fill(&m.path("fill"), 9)?;
+        m.sync()?;
+        std::fs::remove_file(m.path("b"))?;
+        write_pattern(&a, 3, 0, 4 << 20).ctx("overwrite")?;
+        a.sync_all()?;
+        drop_caches()?;
+        check_pattern(&a, 3, 0, 4 << 20)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     ktap::run(
         &env,
-        cases![by_the_other_owner, by_another_offset, not_for_ever],
+        cases![
+            by_the_other_owner,
+            by_another_offset,
+            not_for_ever,
+            on_a_full_disk
+        ],
         |_| {},
     )
 }
