@@ -242,7 +242,9 @@ class Boot:
         for port in ("console.log", "guest.log"):
             open(os.path.join(self.log, port), "wb").close()
         module = {"calf": "lab" if o.section == "lab" else "release"}.get(o.fstyp, "none")
-        args.append(f"fstests:{int((o.limit + GRACE) * len(self.tests))}:{module}")
+        # The disks are made before the first test; if the task ended sooner than watch(), a test that hangs would seem to
+        # have taken the VM with it.
+        args.append(f"fstests:{int((o.limit + GRACE) * len(self.tests) + 2 * o.between)}:{module}")
         with open(os.path.join(self.log, "runner.log"), "wb") as out:
             self.vm.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:
