@@ -16,6 +16,10 @@ class Uml:
     """The command line and the open files of one UML."""
 
     def __init__(self, opt, words, console, guest, cpus):
+        drives = [(serial, os.path.abspath(path), readonly) for serial, path, readonly in disks(opt)]
+        for _, path, _ in drives:
+            if set(path) & set(",: "):
+                raise OSError(f"{path}: User Mode Linux cannot open a disk of such a name")
         self.folder = tempfile.mkdtemp(prefix="calf-uml-")  # its control socket; the path must be short
         self.fds, self.threads, self.files = [], [], []
         # More than one processor needs seccomp; ptrace is what works everywhere.
@@ -27,10 +31,7 @@ class Uml:
             machine.append("ssl0=" + self.port(console))
         machine.append("ssl1=" + self.port(guest))
         # r: read-only, c: no lock, for QEMU takes a reader's lock for a writer's.
-        for n, (serial, path, readonly) in enumerate(disks(opt)):
-            path = os.path.abspath(path)
-            if set(path) & set(",: "):
-                raise OSError(f"{path}: User Mode Linux cannot open a disk of such a name")
+        for n, (serial, path, readonly) in enumerate(drives):
             machine.append(f"ubd{n}{'rc' if readonly else ''}={path},,{serial}")
         self.args = [opt.program or os.path.abspath(opt.kernel)] + machine + words
         self.env = dict(os.environ)
