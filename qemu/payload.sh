@@ -12,13 +12,22 @@ rm -rf "$tmp"
 mkdir -p "$tmp/bin" "$tmp/tests" "$tmp/lab"
 install -m 755 "$CALF_ROOT/qemu/init" "$tmp/init"
 # Debug information stays on the host.
-module() { "llvm-strip$LLVM" --strip-debug -o "$2" "$1"; }
+module() {
+	[ -e "$1" ] || die "payload: there is no module $1: build it with make modules"
+	"llvm-strip$LLVM" --strip-debug -o "$2" "$1"
+}
 # The checker is the same in all builds.
 checker() { module "$(dirname "${1#*=}")/iomap_check.ko" "$tmp/iomap_check.ko"; }
 for a in "$@"; do
 	case $a in
-	release=*) module "${a#*=}" "$tmp/calf.ko" && checker "$a" ;;
-	lab=*) module "${a#*=}" "$tmp/lab/calf.ko" && checker "$a" ;;
+	release=*)
+		module "${a#*=}" "$tmp/calf.ko"
+		checker "$a"
+		;;
+	lab=*)
+		module "${a#*=}" "$tmp/lab/calf.ko"
+		checker "$a"
+		;;
 	*) cp -a "$a/bin" "$a/tests" "$tmp/" ;;
 	esac
 done
