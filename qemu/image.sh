@@ -36,6 +36,7 @@ if [ -e "$dir/root.img" ]; then
 	exit 0
 fi
 need_root "building the image"
+need_cache
 lock image
 [ -e "$dir/root.img" ] && exit 0
 

@@ -3,6 +3,8 @@
 # Installs what is missing: Debian packages by name, and bindgen with cargo. When all is there it
 # does nothing and takes no time. Exit 2 names what cannot be installed.
 . "$(dirname "$0")/lib.sh"
+need_cache
+no_blanks "the repository lies at" "$CALF_ROOT"
 
 packages=(
 	# toolchain of kernel and module

@@ -49,6 +49,7 @@ if [ -n "${KDIR:-}" ]; then
 	say "kernel: $KDIR (given)"
 	exit 0
 fi
+[ "$mode" = --path ] || need_cache
 
 # A source tree is complete when the file `stamp` beside it exists; it names the version.
 srcdir=$CALF_CACHE/src/$PACKAGE

@@ -6,7 +6,6 @@ set -euo pipefail
 CALF_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CALF_CACHE=${CALF_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/calf}
 export CALF_ROOT CALF_CACHE
-mkdir -p "$CALF_CACHE"
 
 # The toolchain of Debian 12. A rustup toolchain that comes first in PATH is never used: it has no
 # rust-src, and another version than the kernel was built with cannot build modules.
@@ -52,6 +51,18 @@ say() { printf '[%4ds] %s\n' "$(($(date +%s) - CALF_T0))" "$*" >&2; }
 
 # die TEXT: infrastructure is missing; one line with the remedy, exit 2.
 die() { say "error: $*"; exit 2; }
+
+# no_blanks WHAT PATH: the kernel's build takes a blank in a path for the end of it.
+no_blanks() {
+	case $2 in *[[:space:]]*) die "$1 '$2': the kernel's build cannot do a path with blanks, move it" ;; esac
+}
+
+# need_cache: for what writes into the cache.
+need_cache() {
+	no_blanks CALF_CACHE "$CALF_CACHE"
+	mkdir -p "$CALF_CACHE" 2>/dev/null && [ -w "$CALF_CACHE" ] ||
+		die "the cache $CALF_CACHE cannot be written: give CALF_CACHE=<a folder that can>"
+}
 
 # quietly LOG TEXT COMMAND...: runs a long step with its output in LOG; says what and how long.
 quietly() {

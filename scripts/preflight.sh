@@ -8,6 +8,8 @@ kdir=${1:-}
 bad=0
 no() { say "preflight: $*"; bad=1; }
 
+no_blanks "preflight: the repository lies at" "$CALF_ROOT"
+no_blanks "preflight: KDIR" "$kdir"
 if [ -z "$kdir" ]; then
 	die "preflight: no kernel: run 'make kernel' for the test kernel, or give KDIR=<built kernel $CALF_SERIES tree>"
 elif [ ! -d "$kdir" ]; then
@@ -40,5 +42,9 @@ on BLOCK || no "CONFIG_BLOCK is off in $kdir: enable it and rebuild the kernel"
 on FS_IOMAP || no "no iomap in $kdir (CONFIG_FS_IOMAP): enable CONFIG_EXT4_FS or CONFIG_XFS_FS, which select it, and rebuild the kernel"
 on JBD2 || no "no jbd2 in $kdir (CONFIG_JBD2): enable CONFIG_EXT4_FS, which selects it, and rebuild the kernel"
 on DEBUG_FS || no "CONFIG_DEBUG_FS is off in $kdir: enable it (calf shows its counters there) and rebuild the kernel"
+case $VARIANT in
+debug) on PROVE_LOCKING || no "VARIANT=debug, but $kdir has no lockdep (CONFIG_PROVE_LOCKING): give KDIR=<a kernel with qemu/config/debug.config>, or no KDIR=" ;;
+kasan) on KASAN || no "VARIANT=kasan, but CONFIG_KASAN is off in $kdir: give KDIR=<a kernel with qemu/config/kasan.config>, or no KDIR=" ;;
+esac
 "$BINDGEN" --version >/dev/null 2>&1 || no "no bindgen at $BINDGEN: run 'make deps', or give BINDGEN="
 [ $bad = 0 ] || exit 2

@@ -20,7 +20,7 @@ chmod +x "$tmp/rustc"
 
 expect() { # expect NAME STATUS WORDS
 	local out got=0
-	out=$(RUSTC=$tmp/rustc BINDGEN=${BG:-/bin/true} "$here/preflight.sh" "${DIR:-$tmp/k}" 2>&1) || got=$?
+	out=$(VARIANT=${WATCH:-} KDIR='' RUSTC=$tmp/rustc BINDGEN=${BG:-/bin/true} "$here/preflight.sh" "${DIR:-$tmp/k}" 2>&1) || got=$?
 	if [ $got = "$2" ] && { [ -z "$3" ] || grep -qF -- "$3" <<<"$out"; } && [ "$(grep -c . <<<"$out")" -le 1 ]; then
 		echo "ok preflight: $1"
 	else
@@ -39,6 +39,11 @@ tree; sed -i s/9.9.9/9.9.8/ "$conf"; expect "another rustc" 2 "built with 'rustc
 tree; sed -i /FS_IOMAP/d "$conf"; expect "no iomap" 2 "no iomap"
 tree; sed -i /JBD2/d "$conf"; expect "no jbd2" 2 "no jbd2"
 tree; BG=/nonexistent expect "no bindgen" 2 "no bindgen"
+tree; WATCH=debug expect "VARIANT=debug without lockdep" 2 "no lockdep"
+tree; echo CONFIG_PROVE_LOCKING=y >>"$conf"; WATCH=debug expect "VARIANT=debug" 0 ""
+tree; WATCH=kasan expect "VARIANT=kasan without KASAN" 2 "CONFIG_KASAN is off"
+tree; echo CONFIG_KASAN=y >>"$conf"; WATCH=kasan expect "VARIANT=kasan" 0 ""
+tree; DIR="$tmp/a b" expect "a blank in KDIR" 2 "cannot do a path with blanks"
 tree; DIR=/nonexistent expect "no such KDIR" 2 "does not exist"
 tree; rm "$conf"; expect "not configured" 2 "not a configured kernel tree"
 exit $st
