@@ -12,6 +12,9 @@ export BINDGEN ?= $(CALF_CACHE)/bindgen/bin/bindgen
 export LIBCLANG_PATH ?= /usr/lib/llvm-22/lib
 export CALF_T0 := $(or $(CALF_T0),$(shell date +%s))
 
+# Kbuild asks for 1: what else somebody means by on would build without it.
+$(foreach v,CALF_LAB CALF_DEBUG,$(if $(filter-out 0 1,$($v)),$(error $v=$($v): give 1 (on), or 0 or nothing (off))))
+
 # KDIR: a configured and built kernel 7.3 tree. Without it, the test kernel in the cache.
 ifdef KDIR
 export KDIR
@@ -112,11 +115,10 @@ profile:
 	+@scripts/profile.sh
 
 damage:
-	cd tools && env -u RUSTFLAGS -u RUSTUP_TOOLCHAIN CALF_DAMAGE_IMAGES=$(or $(IMAGES),1000) \
-		$(CARGO) test --locked -p calf-fsck --test repair -- --ignored
+	@scripts/damage.sh
 
 fuzz:
-	+@FUZZ_SECONDS=$(or $(SECONDS),300) scripts/fuzz.sh
+	+@FUZZ_SECONDS='$(or $(SECONDS),300)' scripts/fuzz.sh
 
 fstests:
 	+@scripts/fstests.sh
@@ -128,7 +130,7 @@ nightly:
 	+@scripts/nightly.py
 
 shell:
-	+@scripts/shell.sh $(module_build) $(if $(GDB),--gdb 1234)
+	+@scripts/shell.sh $(module_build)
 
 gdb:
 	@scripts/gdb.sh

@@ -14,17 +14,24 @@ RUNNER=${RUNNER:-auto}
 # Only QEMU counts instructions, whatever is faster.
 [ "${CALF_ACCEL:-}" != icount ] || RUNNER=qemu CPUS=1 DEVICE=null
 . "$(dirname "$0")/vm.sh"
+counts ROUNDS HOURS
 run=$RUNNER
 [ "${CALF_ACCEL:-}" != icount ] || run=icount
 # QEMU's kernel has the other filesystems only if asked.
 [ "$RUNNER" = uml ] || export KERNEL_CONFIG=full
-prepare release
 # Their largest file takes 4 GiB of the disk, which is in the VM's memory or not.
 case ${SIZE:-small} in
 small) ;;
 full | large) export CALF_DISK_SIZE=${CALF_DISK_SIZE:-8G} ;;
 *) die "SIZE=$SIZE: small, full or large" ;;
 esac
+case ${DEVICE:-} in
+"" | disk | null) ;;
+*) die "DEVICE=$DEVICE: disk or null" ;;
+esac
+# A blank would end the word on the kernel's command line.
+CASES=$(tr -s ', ' , <<<"${CASES:-}") FS=$(tr -s ', ' , <<<"${FS:-}")
+prepare release
 vm_command bench
 if [ "${SIZE:-small}" != small ] && [ "${DEVICE:-}" = null ]; then
 	VM_MACHINE+=(--memory 9G)
@@ -38,7 +45,7 @@ if [ -w /dev/shm ] && [ "$(df --output=avail -m /dev/shm | tail -n 1)" -gt 8192 
 	truncate -s "${CALF_DISK_SIZE:-2G}" "$fast/test.img"
 	VM=("${VM_MACHINE[@]}" --disk "calftest=$fast/test.img" --log "$VMDIR")
 fi
-words="CALF_BENCH_ROUNDS=${ROUNDS:-10} CALF_BENCH_CASES=${CASES:-} CALF_BENCH_FS=${FS:-}"
+words="CALF_BENCH_ROUNDS=${ROUNDS:-10} CALF_BENCH_CASES=$CASES CALF_BENCH_FS=$FS"
 words+=" CALF_BENCH_SIZE=${SIZE:-small} CALF_BENCH_DEVICE=${DEVICE:-disk}${CALF_BENCH_MARK:+ CALF_BENCH_MARK=1}"
 st=0
 "${VM[@]}" --quiet --append "$words" "bench:$((${HOURS:-12} * 3600)):release" || st=$?

@@ -9,6 +9,8 @@
 export CALF_DEBUG=1 CALF_ACCEL=tcg RUNNER=${RUNNER:-uml}
 . "$(dirname "$0")/vm.sh"
 out=$BUILD/coverage
+flags LAB
+vm_tests
 
 prepare release lab
 release=$(module_path release)

@@ -4,6 +4,8 @@
 # the image from here. SEED=N repeats a run. With --built, everything is there already.
 CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
+counts KILLS
+numbers SEED
 if [ "${1:-}" = --built ]; then
 	built
 else

@@ -4,25 +4,37 @@
 # TARGET=NAME[,NAME] only these, SECONDS= (300) for each, JOBS= (1) at a time. INPUT=FILE with one TARGET runs that input
 # alone. What is learned stays in build/fuzz/corpus, what is found in build/fuzz/found. Exit 1 with a finding.
 . "$(dirname "$0")/lib.sh"
+[ -z "${FUZZ_SECONDS:-}" ] || [[ $FUZZ_SECONDS =~ ^[1-9][0-9]{0,8}$ ]] || die "SECONDS=$FUZZ_SECONDS: give a whole number from 1 on"
+counts JOBS
+targets=$(sed -nE 's/^    name: "([a-z]+)",$/\1/p' "$CALF_ROOT"/tools/fuzz/src/*.rs | paste -sd ' ')
+TARGET=${TARGET:-}
+TARGET=${TARGET//[, ]/,}
+for t in ${TARGET//,/ }; do
+	[[ " $targets " == *" $t "* ]] || die "TARGET=$TARGET: there is no target $t; there are $targets"
+done
+if [ -n "${INPUT:-}" ]; then
+	[[ $TARGET =~ ^[a-z]+$ ]] || die "INPUT=$INPUT: name the one target that it is for with TARGET="
+	[ -r "$INPUT" ] || die "INPUT=$INPUT cannot be read"
+fi
 CALF_DEPS=g++ "$CALF_ROOT/scripts/deps.sh" || exit 2
 out=$CALF_ROOT/build/fuzz
 mkdir -p "$out"
 
 # As cargo-fuzz does: counters for each edge, their places, and the operands of compares.
-flags=(passes=sancov-module llvm-args=-sanitizer-coverage-level=4 llvm-args=-sanitizer-coverage-inline-8bit-counters
+sanitizer=(passes=sancov-module llvm-args=-sanitizer-coverage-level=4 llvm-args=-sanitizer-coverage-inline-8bit-counters
 	llvm-args=-sanitizer-coverage-pc-table llvm-args=-sanitizer-coverage-trace-compares
 	llvm-args=-simplifycfg-branch-fold-threshold=0)
 host=$("$RUSTC" -vV | sed -n 's/^host: //p')
-build() {
+build() (
 	cd "$CALF_ROOT/tools/fuzz/engine" &&
-		env -u RUSTUP_TOOLCHAIN RUSTFLAGS="${flags[*]/#/-C}" CARGO_TARGET_DIR="$CALF_ROOT/build/target-fuzz" \
+		env -u RUSTUP_TOOLCHAIN RUSTFLAGS="${sanitizer[*]/#/-C}" CARGO_TARGET_DIR="$CALF_ROOT/build/target-fuzz" \
 			"$CARGO" build --release --locked --target "$host"
-}
+)
 quietly "$CALF_ROOT/build/log/fuzz.log" "fuzzer" build || exit 2
 engine=$CALF_ROOT/build/target-fuzz/$host/release/calf-fuzz
 
 if [ -n "${INPUT:-}" ]; then
-	CALF_FUZZ_TARGET=${TARGET:?the target of this input} exec "$engine" "$INPUT"
+	CALF_FUZZ_TARGET=$TARGET exec "$engine" "$INPUT"
 fi
 
 # one NAME LONGEST SECONDS: fuzzes a target; prints one line.

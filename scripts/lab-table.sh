@@ -4,6 +4,8 @@
 # the run has printed. With RUNNER=uml about half an hour on two idle cores.
 . "$(dirname "$0")/vm.sh"
 
+[ -z "${REPRO:-}" ] || die "REPRO=$REPRO: docs/bugs/long-run.md is of all switches; for these: make run REPRO=\"$REPRO --times 100\""
+counts TIMES
 TIMES=${TIMES:-100}
 export LIMIT=${LIMIT:-28800} REPRO="--both --times $TIMES --size 131072 --no-trace"
 "$CALF_ROOT/scripts/run.sh" || exit

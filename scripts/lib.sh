@@ -52,6 +52,32 @@ say() { printf '[%4ds] %s\n' "$(($(date +%s) - CALF_T0))" "$*" >&2; }
 # die TEXT: infrastructure is missing; one line with the remedy, exit 2.
 die() { say "error: $*"; exit 2; }
 
+# counts NAME...: each of these variables, if it is given, is a whole number from 1 on; numbers: from 0 on. Leading zeros
+# would be octal in arithmetic.
+counts() { check_numbers '^[1-9][0-9]{0,8}$' "a whole number from 1 on" "$@"; }
+numbers() { check_numbers '^(0|[1-9][0-9]{0,18})$' "a whole number from 0 on" "$@"; }
+check_numbers() { # check_numbers PATTERN WORDS NAME...
+	local pattern=$1 words=$2 name
+	shift 2
+	for name; do
+		[ -z "${!name:-}" ] || [[ ${!name} =~ $pattern ]] || die "$name=${!name}: give $words"
+	done
+}
+
+# flags NAME...: each of these switches is on (1) or off (0, empty); leaves 1 or nothing in it.
+flags() {
+	local name
+	for name; do
+		case ${!name:-} in
+		1) ;;
+		"" | 0) printf -v "$name" '' ;;
+		*) die "$name=${!name}: give 1 (on), or 0 or nothing (off)" ;;
+		esac
+	done
+}
+flags CALF_LAB CALF_DEBUG
+counts CALF_JOBS
+
 # no_blanks WHAT PATH: the kernel's build takes a blank in a path for the end of it.
 no_blanks() {
 	case $2 in *[[:space:]]*) die "$1 '$2': the kernel's build cannot do a path with blanks, move it" ;; esac

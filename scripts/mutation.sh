@@ -3,22 +3,26 @@
 # `make mutation`: runs the reproducers, then fsx, the model and pjdfstest with each bug on, and writes
 # docs/bugs/mutation.md. A bug may take the VM with it; the rest goes on in another.
 #
-# SWITCHES="NAME NAME"   only these; the rows of the others stay
+# SWITCHES=NAME,NAME     only these (none: without any); the rows of the others stay
 . "$(dirname "$0")/vm.sh"
+mapfile -t all < <(switch_names)
+names=(none "${all[@]}")
+if [ -n "${SWITCHES:-}" ]; then
+	read -r -a names <<<"${SWITCHES//,/ }"
+	[ ${#names[@]} -gt 0 ] || die "SWITCHES=$SWITCHES names no switch"
+fi
+bugs=()
+for name in "${names[@]}"; do [ "$name" = none ] || bugs+=("$name"); done
+known_switches "SWITCHES=${SWITCHES:-}" "${bugs[@]}"
 prepare lab
 vm_command mutation
-if [ -n "${SWITCHES:-}" ]; then
-	read -r -a names <<<"$SWITCHES"
-	repro=(--append "calf.repro=${SWITCHES// /,}")
-else
-	mapfile -t names < <(tr '\n' ' ' <"$CALF_ROOT/rust/lab/switches.rs" |
-		grep -oE '"[a-z0-9_]+", +"C-[A-Z0-9-]+";' | cut -d'"' -f2)
-	names=(none "${names[@]}")
-	repro=()
-fi
 rm -rf "$VMDIR"/boot*
 log=$VMDIR/boot0
-"${VM[@]}" --quiet --log "$log" "${repro[@]}" repro:1800:lab || say "the reproducers are not all as expected"
+if [ ${#bugs[@]} -gt 0 ]; then
+	repro=()
+	[ ${#bugs[@]} = ${#all[@]} ] || repro=(--append "calf.repro=$(IFS=,; echo "${bugs[*]}")")
+	"${VM[@]}" --quiet --log "$log" "${repro[@]}" repro:1800:lab || say "the reproducers are not all as expected"
+fi
 boot=0
 while [ ${#names[@]} -gt 0 ]; do
 	boot=$((boot + 1))

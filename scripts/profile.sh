@@ -9,6 +9,7 @@
 export CALF_ACCEL=icount RUNNER=qemu KERNEL_CONFIG=full ROUNDS=1 FS=${FS:-calf,xfs}
 . "$(dirname "$0")/vm.sh"
 [ -n "${CASES:-}" ] || die "CASES=: which cases? As for make bench, see docs/performance.md"
+counts TOP
 out=$BUILD/profile
 rm -rf "$out"
 mkdir -p "$out"

@@ -7,6 +7,8 @@
 # The kernel hands the words on its command line to process 1 as environment.
 CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
+counts SEQUENCES HOURS
+numbers SEED TORN FIRST STATE
 variant=release
 [ -z "${OPTS:-}" ] || variant=lab
 prepare "$variant"

@@ -7,6 +7,13 @@
 # LIMIT=seconds     how long the reproducers may take together (600)
 . "$(dirname "$0")/vm.sh"
 
+counts LIMIT
+names=()
+for word in $(tr , ' ' <<<"${REPRO:-}"); do
+	# What begins otherwise is an option, or its value.
+	case $word in [a-z]*) names+=("$word") ;; esac
+done
+known_switches "REPRO=${REPRO:-}" "${names[@]}"
 prepare lab
 vm_command run
 args=()

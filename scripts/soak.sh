@@ -15,6 +15,9 @@
 # Two VMs with CPUS=1 and half of the seeds each (in two clones) take half of the time of one: these are programs of
 # one thread, and UML's processors wait spinning. The kernel hands the words on its command line to process 1 as environment.
 . "$(dirname "$0")/vm.sh"
+counts SEEDS STEPS OPS PART HOURS
+numbers FIRST
+vm_tests
 limit=$((${HOURS:-24} * 3600))
 variants=() tests=()
 for t in $(tr , ' ' <<<"${T:-bigdir,clone,damage,faults,model,fsx}"); do

@@ -8,6 +8,9 @@
 [ -n "${T:-}" ] || CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 
+flags LAB HOST_ONLY
+counts KILLS
+vm_tests
 passed=0 failed=0
 bad=()
 LOG=$BUILD/test

@@ -5,6 +5,33 @@
 
 BUILD=$CALF_ROOT/build
 TOOLS=$BUILD/stage/bin
+counts CPUS
+
+# vm_tests: T= names tests of tests/vm/list, with commas or blanks between them.
+vm_tests() {
+	local t
+	T=${T:-}
+	T=${T//[, ]/,}
+	[ -z "$T" ] || [ -n "${T//,/}" ] || die "T=$T names no test"
+	for t in ${T//,/ }; do
+		awk -v t="$t" '$1 == t && NF > 1 { found = 1 } END { exit !found }' "$CALF_ROOT/tests/vm/list" ||
+			die "T=$T: there is no test $t in tests/vm/list"
+	done
+}
+
+# switch_names: those of the table of switches, which are also those of the reproducers.
+switch_names() {
+	tr '\n' ' ' <"$CALF_ROOT/rust/lab/switches.rs" | grep -oE '"[a-z0-9_]+", +"C-[A-Z0-9-]+";' | cut -d'"' -f2
+}
+
+# known_switches VARIABLE NAME...: all of them are in that table.
+known_switches() {
+	local variable=$1 name
+	shift
+	for name; do
+		switch_names | grep -xF -- "$name" >/dev/null || die "$variable: there is no switch $name (docs/bugs/README.md has all)"
+	done
+}
 
 # kernel_image: what KDIR holds for the runner; a UML tree chooses its runner itself.
 kernel_image() {
