@@ -31,6 +31,39 @@ fn chosen(words: &str, name: &str) -> bool {
     words.is_empty() || words.split(',').any(one)
 }
 
+/// Fails if one of the comma separated words of a variable chooses none of the names.
+fn all_choose(variable: &str, words: &str, names: &BTreeSet<String>) -> Result {
+    for w in words.split(',').filter(|_| !words.is_empty()) {
+        ensure!(
+            names.iter().any(|name| !w.is_empty() && chosen(w, name)),
+            "{variable}={words}: nothing is called '{w}'; there are {}",
+            names
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// The cases of these sizes, with the size and the name of each.
+fn sized(size: &str) -> Vec<(&'static Case, u64, String)> {
+    let (small, large) = (size != "large", matches!(size, "full" | "large"));
+    let mut all = Vec::new();
+    for case in cases::all() {
+        let sizes = case.sizes.iter().filter(|_| small);
+        for &arg in sizes.chain(case.full.iter().filter(|_| large)) {
+            let name = match case.sizes.len() + case.full.len() {
+                1 => case.name.to_string(),
+                _ => format!("{}@{arg}", case.name),
+            };
+            all.push((case, arg, name));
+        }
+    }
+    all
+}
+
 /// What completes at once leaves no idle time.
 const AT_ONCE: &[(&str, &str)] = &[("irqmode", "0")];
 
@@ -71,7 +104,13 @@ fn all(env: &Env) -> Result {
     // A worker of the kernel that gets its turn at a tick meets us in a lock, and one of the two spins until the next tick.
     setpriority_process(None, -20).ctx("setpriority")?;
     let size = word("CALF_BENCH_SIZE");
-    let rounds: u64 = word("CALF_BENCH_ROUNDS").parse().unwrap_or(1);
+    let rounds = calf_vmlib::env::number("CALF_BENCH_ROUNDS", 1)?;
+    let cases = sized(&size);
+    let (cases_of, fs_of) = (word("CALF_BENCH_CASES"), word("CALF_BENCH_FS"));
+    let names = cases.iter().map(|c| c.2.clone()).collect();
+    all_choose("CALF_BENCH_CASES", &cases_of, &names)?;
+    let names = KINDS.iter().map(|k| k.fs.into()).collect();
+    all_choose("CALF_BENCH_FS", &fs_of, &names)?;
     let null = match word("CALF_BENCH_DEVICE").as_str() {
         "null" => {
             // The largest file takes 4 GiB.
@@ -85,35 +124,27 @@ fn all(env: &Env) -> Result {
     let env = null.as_ref().map_or_else(|| env.clone(), |n| n.env(env));
     // Nobody else writes back behind our back; whoever measures also syncs.
     std::fs::write("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
-    let (small, large) = (size != "large", matches!(&*size, "full" | "large"));
     let mut bad = BTreeSet::new();
     let (mut count, mut failed) = (0, 0);
     for round in 0..rounds {
-        for case in cases::all() {
-            let sizes = case.sizes.iter().filter(|_| small);
-            for &arg in sizes.chain(case.full.iter().filter(|_| large)) {
-                let name = match case.sizes.len() + case.full.len() {
-                    1 => case.name.to_string(),
-                    _ => format!("{}@{arg}", case.name),
-                };
-                if !chosen(&word("CALF_BENCH_CASES"), &name) {
+        for &(case, arg, ref name) in &cases {
+            if !chosen(&cases_of, name) {
+                continue;
+            }
+            for kind in KINDS.iter().filter(|k| case.works_on(k)) {
+                let id = format!("{name} on {}", kind.fs);
+                if !chosen(&fs_of, kind.fs) || bad.contains(&id) {
                     continue;
                 }
-                for kind in KINDS.iter().filter(|k| case.works_on(k)) {
-                    let id = format!("{name} on {}", kind.fs);
-                    if !chosen(&word("CALF_BENCH_FS"), kind.fs) || bad.contains(&id) {
-                        continue;
+                match one(&env, kind, case, arg) {
+                    Ok(sample) => {
+                        tell(name, case, kind, round, &sample);
+                        count += 1;
                     }
-                    match one(&env, kind, case, arg) {
-                        Ok(sample) => {
-                            tell(&name, case, kind, round, &sample);
-                            count += 1;
-                        }
-                        Err(e) => {
-                            ktap::note(&format!("{id}: {e}"));
-                            failed += u32::from(!e.skip);
-                            bad.insert(id);
-                        }
+                    Err(e) => {
+                        ktap::note(&format!("{id}: {e}"));
+                        failed += u32::from(!e.skip);
+                        bad.insert(id);
                     }
                 }
             }
@@ -126,4 +157,20 @@ fn all(env: &Env) -> Result {
 
 fn main() -> ExitCode {
     ktap::run(&Env::new(), calf_vmlib::cases![all], |_| {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_chooses_nothing_is_an_error() {
+        let names = ["clone@1".to_string(), "cow".to_string()].into();
+        for good in ["", "clone", "cow,clone@1"] {
+            assert!(all_choose("CASES", good, &names).is_ok(), "{good}");
+        }
+        for bad in ["typo", "cow,typo", "cow,", "clone@2"] {
+            assert!(all_choose("CASES", bad, &names).is_err(), "{bad}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Where things are: devices, mount point, module, tools. Every place can be set by an
 //! environment variable, which is how the programs are tried on a host.
 
+use crate::{Fail, Result};
 use std::path::PathBuf;
 
 /// The places a test program works with.
@@ -26,6 +27,17 @@ fn place(var: &str, candidates: &[&str]) -> PathBuf {
     }
     let found = candidates.iter().map(PathBuf::from).find(|p| p.exists());
     found.unwrap_or_else(|| PathBuf::from(candidates[0]))
+}
+
+/// A number that the environment gives (in the VM: the kernel's command line), `default` if it is not there. What is
+/// no number is an error: a run with another number would not be the one that was asked for.
+pub fn number(var: &str, default: u64) -> Result<u64> {
+    match std::env::var(var) {
+        Ok(v) => v
+            .parse()
+            .map_err(|_| Fail::new(format!("{var}={v} is no number"))),
+        Err(_) => Ok(default),
+    }
 }
 
 impl Env {

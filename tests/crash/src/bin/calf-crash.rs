@@ -38,7 +38,7 @@ enum What {
 #[derive(Args)]
 struct Run {
     /// How often to kill
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     kills: u64,
     /// Seed of the loads and of the moments (default: the time)
     #[arg(long)]

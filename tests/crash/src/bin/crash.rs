@@ -248,10 +248,8 @@ fn load(m: &Mounted, order: &Order) -> Result {
     console.announce(&[]);
     ktap::line("CALF-CRASH-LOAD");
     // On a host the time is limited, in the VM the kill ends it.
-    let limit = std::env::var("CALF_CRASH_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok());
-    let until = Instant::now() + Duration::from_secs(limit.unwrap_or(3600));
+    let limit = calf_vmlib::env::number("CALF_CRASH_SECONDS", 3600)?;
+    let until = Instant::now() + Duration::from_secs(limit);
     std::thread::scope(|s| {
         let mut all = Vec::new();
         for t in 0..THREADS {

@@ -259,7 +259,10 @@ fn fields(env: &Env) -> Result {
     };
     let mut wrong = 0;
     let which = std::env::var("CALF_DAMAGE").unwrap_or("1024:,4096:".into());
-    for (bs, prefix) in which.split(',').filter_map(|w| w.split_once(':')) {
+    for word in which.split(',') {
+        let (bs, prefix) = word.split_once(':').ok_or(format!(
+            "CALF_DAMAGE={which}: {word} is not BLOCK-SIZE:FIELD, as 4096:super"
+        ))?;
         let sound = Sound::new(env, bs)?;
         let list = sound.tool(env, &["--list"])?;
         let list: Vec<&str> = list.lines().collect();
@@ -288,6 +291,10 @@ fn fields(env: &Env) -> Result {
             "block size {bs}: {done} of {} kinds of damage",
             list.len()
         ));
+        ensure!(
+            done > 0,
+            "CALF_DAMAGE={which}: {word} damages nothing; calf-damage --list names the fields"
+        );
     }
     ensure!(wrong == 0, "{wrong} kinds of damage");
     Ok(())

@@ -10,6 +10,7 @@
 //! filesystem: fsx 0.3.2 never unmaps what it maps for reading, and with 20,000 maps of one file each writeback and
 //! each truncate looks through all of them, which takes most of the time.
 
+use calf_vmlib::env::number;
 use calf_vmlib::fs::{command, with_fs};
 use calf_vmlib::{ensure, ktap, observe, Env, Result};
 use std::process::{Command, ExitCode};
@@ -62,21 +63,22 @@ posix_fadvise = 1
 copy_file_range = 10
 ";
 
-fn play(env: &Env, seed: u32, mkfs: &[&str], config: &str) -> Result {
+fn play(env: &Env, seed: u64, mkfs: &[&str], config: &str) -> Result {
     play_with(env, seed, mkfs, "", config)
 }
 
-fn play_with(env: &Env, seed: u32, mkfs: &[&str], opts: &str, config: &str) -> Result {
-    let ops = number("CALF_FSX_OPS").unwrap_or(20_000);
-    let part = number("CALF_FSX_PART").unwrap_or(ops).max(1);
+fn play_with(env: &Env, seed: u64, mkfs: &[&str], opts: &str, config: &str) -> Result {
+    let ops = number("CALF_FSX_OPS", 20_000)?;
+    let part = number("CALF_FSX_PART", ops)?;
+    ensure!(ops > 0 && part > 0, "no operation was asked for");
     let conf = std::env::temp_dir().join("fsx.toml");
     std::fs::write(&conf, config)?;
     with_fs(env, mkfs, opts, |m| {
         for (n, begin) in (0..ops).step_by(part as usize).enumerate() {
             let seed = if part < ops {
-                u64::from(seed) * 1000 + n as u64
+                seed * 1000 + n as u64
             } else {
-                seed.into()
+                seed
             };
             let (status, text) = command(
                 Command::new(env.tool("fsx"))
@@ -119,15 +121,18 @@ fn seed_5_aligned_1k_blocks(env: &Env) -> Result {
     play(env, 5, &["-b", "1024"], BLOCKS)
 }
 
-/// A number from the environment.
-fn number(name: &str) -> Option<u32> {
-    std::env::var(name).ok()?.parse().ok()
+/// The first seed, and how many there are: as `CALF_FSX_SEEDS` asks for, if it does.
+fn many_seeds() -> Result<Option<(u64, u64)>> {
+    if std::env::var_os("CALF_FSX_SEEDS").is_none() {
+        return Ok(None);
+    }
+    let (first, seeds) = (number("CALF_FSX_FIRST", 1)?, number("CALF_FSX_SEEDS", 1)?);
+    ensure!(seeds > 0, "CALF_FSX_SEEDS=0: no seed");
+    Ok(Some((first, seeds)))
 }
 
-/// Many seeds, as `CALF_FSX_SEEDS` asks for.
-fn soak(env: &Env, seeds: u32) -> ExitCode {
+fn soak(env: &Env, first: u64, seeds: u64) -> ExitCode {
     let mut runs = Vec::new();
-    let first = number("CALF_FSX_FIRST").unwrap_or(1);
     for seed in first..first.saturating_add(seeds) {
         for bs in ["1024", "4096"] {
             for opts in ["", "always_cow"] {
@@ -154,8 +159,14 @@ fn soak(env: &Env, seeds: u32) -> ExitCode {
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
-    if let Some(seeds) = number("CALF_FSX_SEEDS") {
-        return soak(&env, seeds);
+    match many_seeds() {
+        Ok(Some((first, seeds))) => return soak(&env, first, seeds),
+        Ok(None) => {}
+        Err(e) => {
+            ktap::head(1);
+            ktap::result(1, "seeds", 0.0, &Err(e));
+            return ExitCode::from(1);
+        }
     }
     ktap::run(
         &env,

@@ -21,11 +21,8 @@ use std::time::Instant;
 /// A log over a tree of four levels adds levels, not factors; the rest is noise of a busy machine.
 const GROWTH: f64 = 4.0;
 
-fn count() -> u64 {
-    std::env::var("CALF_LARGE")
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(200_000)
+fn count() -> Result<u64> {
+    calf_vmlib::env::number("CALF_LARGE", 200_000)
 }
 
 /// Times equal parts of a long row of operations.
@@ -129,7 +126,7 @@ fn sparse_file_of_1_tib(env: &Env) -> Result {
 
 fn directory_of_many(env: &Env) -> Result {
     with_fs(env, &[], "", |m| {
-        let n = count();
+        let n = count()?;
         let free = m.space()?.free;
         let dir = m.path("d");
         fs::create_dir(&dir)?;
@@ -187,7 +184,7 @@ fn directory_of_many(env: &Env) -> Result {
 fn file_of_many_extents(env: &Env) -> Result {
     // Small blocks, so that the extents fit on the disk.
     with_fs(env, &["-b", "1024"], "", |m| {
-        let n = count();
+        let n = count()?;
         let bs = 1024;
         let free = m.space()?.free;
         ensure!(free > n + n / 4, "the disk has only {free} blocks");

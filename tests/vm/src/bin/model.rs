@@ -19,6 +19,7 @@ mod tree;
 #[path = "../model/world.rs"]
 mod world;
 
+use calf_vmlib::env::number;
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::rng::{mix, Rng};
 use calf_vmlib::{ensure, ensure_eq, ktap, observe, Context, Env, Fail, Result};
@@ -46,21 +47,15 @@ struct Options {
     shrink: bool,
 }
 
-/// A number that the kernel's command line has put into the environment.
-fn from_env(name: &str, default: u64) -> u64 {
-    let value = std::env::var(name).ok().and_then(|v| v.parse().ok());
-    value.unwrap_or(default)
-}
-
 fn options() -> Result<Options> {
     let mut o = Options {
-        seeds: from_env("CALF_MODEL_SEEDS", 1),
-        first: from_env("CALF_MODEL_FIRST", 1),
-        steps: from_env("CALF_MODEL_STEPS", 600),
+        seeds: number("CALF_MODEL_SEEDS", 1)?,
+        first: number("CALF_MODEL_FIRST", 1)?,
+        steps: number("CALF_MODEL_STEPS", 600)?,
         bs: std::env::var("CALF_MODEL_BS").ok(),
         opts: std::env::var("CALF_MODEL_OPTS").ok(),
         dir: None,
-        shrink: from_env("CALF_MODEL_SHRINK", 0) > 0,
+        shrink: number("CALF_MODEL_SHRINK", 0)? > 0,
     };
     let mut args = std::env::args().skip(1);
     while let Some(a) = args.next() {

@@ -37,9 +37,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// A number that the kernel's command line has put into the environment.
-fn number(name: &str, default: u64) -> u64 {
-    let value = std::env::var(format!("CALF_REPLAY_{name}")).ok();
-    value.and_then(|v| v.parse().ok()).unwrap_or(default)
+fn number(name: &str, default: u64) -> Result<u64> {
+    calf_vmlib::env::number(&format!("CALF_REPLAY_{name}"), default)
 }
 
 /// Two operations, and what follows each.
@@ -138,9 +137,9 @@ fn judge_all(lab: &Lab, rec: &Recording, plan: Plan, only: Option<usize>) -> (us
 }
 
 fn every_state_is_allowed(env: &Env) -> Result {
-    let (seed, torn) = (number("SEED", 1), number("TORN", 2) as usize);
-    let (first, count) = (number("FIRST", 0), number("SEQUENCES", 5));
-    let only = number("STATE", u64::MAX);
+    let (seed, torn) = (number("SEED", 1)?, number("TORN", 2)? as usize);
+    let (first, count) = (number("FIRST", 0)?, number("SEQUENCES", 5)?);
+    let only = number("STATE", u64::MAX)?;
     let only = (only != u64::MAX).then_some(only as usize);
     let lab = Lab::new(env)?;
     let (mut states, mut bad) = (0, 0);

@@ -112,6 +112,13 @@ impl Sweep {
         let mut lines = Vec::new();
         let mut sum = Count::default();
         let chosen = std::env::var("CALF_FAULTS_OP").unwrap_or_default();
+        let words = chosen.split(',').filter(|c| !c.is_empty());
+        for word in words {
+            ensure!(
+                ALL.iter().any(|o| o.name == word),
+                "CALF_FAULTS_OP={chosen}: there is no operation {word}"
+            );
+        }
         // Nothing is preallocated with `always_cow`: EOPNOTSUPP, as in XFS.
         let opts = std::env::var("CALF_OPTS").unwrap_or_default();
         let cow = opts.split(',').any(|o| o == "always_cow");
