@@ -4,11 +4,12 @@
 
 SUITES=a,b   only these (default: all; names in docs/status.md); an unknown name lists them
 RUNNER=      qemu, uml or auto (default: auto: User Mode Linux for long suites where there is no KVM)
-FSTESTS=     a built fstests tree; without it, the suites of fstests are left out
+FSTESTS=     a built fstests tree; without it, the suites of fstests are left out, and none may be named in SUITES
 AGAIN=1      also suites that passed on this commit with this runner already
 
 A line of the page says what was asked for, what the suite's last line said, how long it took, on which commit, and
-when. Lines of suites that are not run stay as they are: each says its own commit. Exit status: 1 if a suite failed.
+when. Lines of suites that are not run stay as they are: each says its own commit. Exit status: 1 if a suite failed, 2 if
+what is asked for cannot be.
 Other variables (CPUS=, JOBS=, SEEDS= ...) reach the suites as they reach make, and replace what a suite says itself:
 KILLS=20 shortens `crash KILLS=200`.
 """
@@ -71,6 +72,11 @@ Machine: %s.
 """
 
 
+def die(text):
+    print("nightly: " + text, file=sys.stderr)
+    sys.exit(2)
+
+
 def output(*command):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -92,6 +98,10 @@ def all_vm_tests():
     with open(os.path.join(ROOT, "tests", "vm", "list")) as f:
         words = [line.split("#")[0].split() for line in f]
     return ",".join(w[0] for w in words if len(w) >= 2)
+
+
+def needs_fstests(arguments):
+    return "fstests" in arguments.split()
 
 
 def rows_of_page():
@@ -161,7 +171,13 @@ def main():
     asked = list(filter(None, re.split("[, ]+", os.environ.get("SUITES", "")))) or known
     unknown = [a for a in asked if a not in known]
     if unknown:
-        sys.exit("nightly: no suite %s: there are %s" % (", ".join(unknown), ", ".join(known)))
+        die("no suite %s: there are %s" % (", ".join(unknown), ", ".join(known)))
+    need = [name for name, arguments, _ in SUITES if needs_fstests(arguments)] if not os.environ.get("FSTESTS") else []
+    if os.environ.get("SUITES") and set(need) & set(asked):
+        die("%s: give FSTESTS=<a built fstests tree>" % ", ".join(n for n in need if n in asked))
+    if os.environ.get("AGAIN", "") not in ("", "0", "1"):
+        die("AGAIN=%s: give 1 (on), or 0 or nothing (off)" % os.environ["AGAIN"])
+    again = os.environ.get("AGAIN") == "1"
     runner = os.environ.get("RUNNER", "auto")
     if runner == "auto":
         runner = "qemu" if has_kvm() else "uml"
@@ -174,10 +190,10 @@ def main():
         done = rows_of_page().get((name, machine or "host"))
         if name not in asked:
             continue
-        if "fstests" in arguments.split() and not os.environ.get("FSTESTS"):
+        if name in need:
             print("%s: left out: no FSTESTS=" % name, flush=True)
             continue
-        if done and done[6] == now and done[3] == "passed" and not os.environ.get("AGAIN"):
+        if done and done[6] == now and done[3] == "passed" and not again:
             print("%s: passed on this commit already" % name, flush=True)
             continue
         log = os.path.join(logs, "%s-%s.log" % (name, machine or "host"))
