@@ -19,6 +19,11 @@ export CALF_IMAGE=fstests
 
 [ -n "${FSTESTS:-}" ] || die "give FSTESTS=<folder of a built fstests tree> (calf neither ships nor builds it)"
 tree=$(realpath -e "$FSTESTS" 2>/dev/null) || die "FSTESTS=$FSTESTS: there is no such folder"
+counts JOBS LOOP LIMIT
+OVERLAY=${OVERLAY-1}
+flags OVERLAY
+case ${RERUN:-} in "" | failed) ;; *) die "RERUN=$RERUN: give failed" ;; esac
+[ -z "${COMPARE:-}" ] || [ -e "$COMPARE/results.json" ] || die "COMPARE=$COMPARE: there is no results.json of another run"
 lacks=()
 for f in check common/rc tests/generic tests/generic/group.list ltp/fsstress ltp/fsx src/godown src/lstat64; do
 	[ -e "$tree/$f" ] || lacks+=("$f")
@@ -27,6 +32,11 @@ done
 	die "FSTESTS=$FSTESTS lacks ${lacks[*]}: it is not a built fstests tree; build it as its README says (make in that folder)"
 
 out=${RESULTS:-$BUILD/fstests/$fstyp-$section${VARIANT:+-$VARIANT}}
+image=$BUILD/fstests/tree-$(digest <<<"$tree").img
+choice=(--tree "$tree" --image "$image" --fstyp "$fstyp" --section "$section" --tests "${TESTS:-}" --group "${GROUP:-}"
+	--exclude "${EXCLUDE:-}" --loop "${LOOP:-1}" ${RERUN:+--rerun})
+# What cannot be run is refused before anything is built for it (or installed: Python may not be there yet).
+[ ! -x /usr/bin/python3 ] || "$CALF_ROOT/tests/fstests/run.py" "${choice[@]}" --out "$out" --list >/dev/null || exit 2
 mkdir -p "$out"
 out=$(realpath "$out")
 exec {FST_LOCK}>"$out/lock"
@@ -62,7 +72,7 @@ for v in "${variants[@]}"; do args+=("$v=$(module_path "$v")"); done
 "$CALF_ROOT/qemu/payload.sh" "$out/payload.img" "${args[@]}" "$stage" || exit 2
 
 # The tree as a disk, made anew when something in it is newer; the tree itself is never written.
-image=$BUILD/fstests/tree-$(digest <<<"$tree").img
+lock "fstests-tree-$(digest <<<"$image")"
 if [ ! -e "$image" ] || [ -n "$(find "$tree" -name .git -prune -o -newer "$image" -print -quit)" ]; then
 	rm -rf "$image.dir"
 	mkdir -p "$image.dir"
@@ -72,6 +82,7 @@ if [ ! -e "$image" ] || [ -n "$(find "$tree" -name .git -prune -o -newer "$image
 	rm -rf "$image.dir"
 	mv "$image.tmp" "$image"
 fi
+exec {CALF_LOCK_FD}>&-
 
 jobs=${JOBS:-1}
 if [ -z "${COMPARE:-}" ] && [ "$fstyp" != xfs ] && [ -e "$BUILD/fstests/xfs-$section/results.json" ]; then
@@ -87,8 +98,7 @@ machine=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$
 [ "$RUNNER" = qemu ] || machine+=(--uml)
 commit=$(git -C "$CALF_ROOT" describe --always --dirty 2>/dev/null || true)
 st=0
-"$CALF_ROOT/tests/fstests/run.py" --tree "$tree" --image "$image" --out "$out" --disks "$disks" \
-	--fstyp "$fstyp" --section "$section" --tests "${TESTS:-}" --group "${GROUP:-}" --exclude "${EXCLUDE:-}" \
-	--jobs "$jobs" --loop "${LOOP:-1}" --limit "${LIMIT:-900}" ${RERUN:+--rerun} ${COMPARE:+--compare "$COMPARE"} \
-	--commit "$commit" --kernel-release "$KRELEASE" $([ "${OVERLAY:-1}" != 0 ] || echo --no-overlay) -- "${machine[@]}" || st=$?
+"$CALF_ROOT/tests/fstests/run.py" "${choice[@]}" --out "$out" --disks "$disks" \
+	--jobs "$jobs" --limit "${LIMIT:-900}" ${COMPARE:+--compare "$COMPARE"} \
+	--commit "$commit" --kernel-release "$KRELEASE" $([ -n "$OVERLAY" ] || echo --no-overlay) -- "${machine[@]}" || st=$?
 exit $st

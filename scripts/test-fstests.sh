@@ -86,6 +86,8 @@ ok "a run without failures" [ $? = 0 ]
 ok "group and exclude" said choice.log '^3 passed, 0 failed, 1 not run$'
 run choice --group nosuchgroup
 ok "an unknown group is refused" said choice.log 'no test and no group is called nosuchgroup'
+run choice --group quick --exclude generic/999
+ok "an unknown test to leave out is refused" said choice.log 'no test and no group is called generic/999'
 run silent --group silent
 ok "a test that check does not run" verdict silent 012 failed 'check did not run it'
 run left --group left

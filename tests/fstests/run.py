@@ -87,24 +87,24 @@ def choose(opt, known):
         return re.split(r"[\s,]+", text.strip()) if text.strip() else []
 
     def matching(word):
-        """A test's name, or all tests of a group; folder/group is a group of one folder."""
-        if word in known:
-            return [word]
+        """A test's name (of generic: its number will do), or all tests of a group; folder/group is a group of one folder."""
+        name = "generic/" + word.zfill(3) if word.isdigit() else word
+        if name in known:
+            return [name]
         folder, _, group = word.rpartition("/")
-        return [t for t, g in known.items() if group in g and t.startswith(folder or "generic/")]
+        found = [t for t, g in known.items() if group in g and t.startswith(folder or "generic/")]
+        # A test of another folder.
+        if not found and "/" in word and os.path.isfile(os.path.join(opt.tree, "tests", word)):
+            found = [word]
+        return found or die(f"no test and no group is called {word} in {opt.tree}/tests/generic")
 
-    chosen = {}
-    for w in words(opt.tests) + (words(opt.group) if opt.group else []):
-        found = matching(w)
-        if not found and not (w in words(opt.tests) and "/" in w and os.path.exists(os.path.join(opt.tree, "tests", w))):
-            die(f"no test and no group is called {w} in {opt.tree}/tests/generic")
-        chosen.update(dict.fromkeys(found or [w]))
+    chosen = dict.fromkeys(t for w in words(opt.tests) + words(opt.group) for t in matching(w))
     if opt.rerun:
         bad = [t for t, r in report.read(opt.out)["tests"].items() if r["verdict"] not in (PASSED, NOTRUN)]
         chosen = dict.fromkeys(t for t in bad if not chosen or t in chosen)
         if not chosen:
             die("nothing to run again: no test of the last run failed")
-    out = {t for w in words(opt.exclude) for t in (matching(w) or [w])}
+    out = {t for w in words(opt.exclude) for t in matching(w)}
     return [t for t in chosen if t not in out] * opt.loop
 
 
@@ -405,11 +405,11 @@ def main():
     if not (opt.tests or opt.group or opt.rerun):
         opt.group = "auto"
     tests = choose(opt, groups_of(opt.tree, opt.fstyp))
+    if not tests:
+        die("no test is left to run")
     if opt.list:
         print("\n".join(tests))
         return 0
-    if not tests:
-        die("no test is left to run")
     opt.disks = opt.disks or os.path.join(opt.out, "disks")
     os.makedirs(opt.disks, exist_ok=True)
     deal = Deal(opt, tests, report.durations(opt.out))
