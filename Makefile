@@ -33,7 +33,7 @@ kbuild = +$(MAKE) --no-print-directory -C $(kdir) M=$(CURDIR) MO=$(abspath $(MO)
 	$(if $(filter 1,$(CALF_DEBUG)),CALF_DEBUG=1) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) $(if $(W),W=$(W))
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab-table test mutation coverage fstests crash replay damage fuzz compare bench profile soak nightly shell gdb deps kernel preflight modules modules_install clean \
+.PHONY: help run lab-table test mutation coverage fstests crash replay damage fuzz compare bench profile soak nightly shell gdb deps kernel preflight tools modules modules_install clean \
 	rust-analyzer fmt fmtcheck clippy check-layers
 
 help:
@@ -66,6 +66,7 @@ help:
 	@echo
 	@echo '  make modules          build calf.ko into MO= (default: build/<kernel>-release or -lab)'
 	@echo '  make modules_install  install it (INSTALL_MOD_PATH=)'
+	@echo '  make tools            build mkfs.calf, fsck.calf, calf-growfs, calf-dump, calf-damage, iomap-trace into build/bin'
 	@echo '  make deps | kernel    install what is missing | fetch and build the test kernel'
 	@echo '  make preflight        say what is missing in KDIR'
 	@echo '  make fmt | fmtcheck | clippy | check-layers | rust-analyzer | clean'
@@ -143,6 +144,9 @@ kernel: deps
 
 preflight:
 	@scripts/preflight.sh "$(kdir)"
+
+tools:
+	@scripts/tools.sh
 
 modules: preflight
 	$(kbuild) modules

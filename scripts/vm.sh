@@ -79,13 +79,13 @@ cargo_in() {
 			CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "$CARGO" "$@")
 }
 
-# build_bin DEST: mkfs.calf, fsck.calf, calf-dump, calf-growfs and calf-damage into DEST/bin.
+# build_bin DEST: mkfs.calf, fsck.calf, calf-dump, calf-growfs, calf-damage and iomap-trace into DEST/bin.
 build_bin() {
 	local f p
 	mkdir -p "$1/bin"
 	export CARGO_TARGET_DIR=$BUILD/target-tools
 	quietly "$BUILD/log/tools.log" "tools" cargo_in tools build --release --locked --workspace --exclude calf-fuzz || exit 2
-	for f in mkfs.calf fsck.calf calf-dump calf-growfs calf-damage; do
+	for f in mkfs.calf fsck.calf calf-dump calf-growfs calf-damage iomap-trace; do
 		# Cargo knows no dot in a program's name, and an explicit target adds a folder.
 		p=$(cd "$CARGO_TARGET_DIR" && ls -t {,*/}release/{"$f","${f/./-}","${f/./_}"} 2>/dev/null | head -n 1 || true)
 		[ -z "$p" ] || cp "$CARGO_TARGET_DIR/$p" "$1/bin/$f"
