@@ -97,6 +97,7 @@ if [ -z "${T:-}" ]; then
 	step "links in the docs" scripts/links.py
 	step "coverage of made-up modules" scripts/coverage/selftest.py
 	step "preflight" scripts/test-preflight.sh
+	step "what is asked for wrongly is refused" scripts/test-arguments.sh
 	step "cargo test tools" cargo_test tools
 	step "cargo test tests" cargo_test tests
 	step "clippy on tools and tests" scripts/clippy.sh
