@@ -53,16 +53,20 @@ impl GroupDesc {
     /// A sealed descriptor of a group whose bitmap is not written; [`None`] where there has to be
     /// one: in the last group, and in that with the journal.
     pub fn new_uninit(geo: &Geometry, g: u64) -> Option<Self> {
+        let mut desc = Self::new(geo, g, Self::free_if_uninit(geo, g)?, 0);
+        desc.flags = U32::new(FLAG_UNINIT);
+        desc.crc = U32::new(desc.checksum(geo, g));
+        Some(desc)
+    }
+
+    /// The free blocks of group `g` if its bitmap was never written, [`None`] if it has to be.
+    fn free_if_uninit(geo: &Geometry, g: u64) -> Option<u32> {
         let (_, len) = geo.group_range(g);
         let last = g.saturating_add(1) >= geo.ngroups();
         if last || g == geo.group_of(geo.journal_start()) {
             return None;
         }
-        let free = u32::try_from(len.checked_sub(geo.head(g))?).ok()?;
-        let mut desc = Self::new(geo, g, free, 0);
-        desc.flags = U32::new(FLAG_UNINIT);
-        desc.crc = U32::new(desc.checksum(geo, g));
-        Some(desc)
+        u32::try_from(len.checked_sub(geo.head(g))?).ok()
     }
 
     /// Was the bitmap never written?
@@ -92,8 +96,9 @@ impl GroupDesc {
         if self.flags.get() & !FLAG_UNINIT != 0 || self.reserved.get() != 0 {
             return Err("group descriptor: reserved bytes are not zero");
         }
-        let plain = Self::new_uninit(geo, g);
-        if self.is_uninit() && plain.is_none_or(|p| p.as_bytes() != self.as_bytes()) {
+        let plain =
+            || Self::free_if_uninit(geo, g) == Some(self.free.get()) && self.bitmap_crc.get() == 0;
+        if self.is_uninit() && !plain() {
             return Err("group descriptor: says that a bitmap in use was never written");
         }
         Ok(())
