@@ -61,10 +61,19 @@ pub(crate) struct Checker {
     pub(crate) probed: Atomic<bool>,
     operations: Table<Operation>,
     tasks: Table<Doing>,
+    /// Filesystems, by device, that write back or write through iomap.
+    writers: Table<bool>,
 }
 
 fn me() -> usize {
     Task::current_raw() as usize
+}
+
+/// The filesystem of the file, as the key of a table: never 0.
+fn fs_key(inode: &InodeRef<'_>) -> usize {
+    let (major, minor) = inode.dev();
+    // What the table hashes are addresses, whose low bits say nothing.
+    ((major << 20 | minor) as usize) << 3 | 1
 }
 
 fn subject<'a>(inode: InodeRef<'a>, op: &Operation, r: &Request) -> Subject<'a> {
@@ -110,6 +119,7 @@ impl Checker {
             probed: Atomic::new(false),
             operations: Table::new()?,
             tasks: Table::new()?,
+            writers: Table::new()?,
         })
     }
 
@@ -118,6 +128,11 @@ impl Checker {
         let only = self.only.load(Relaxed);
         let (major, minor) = inode.dev();
         only == 0 || only == (major << 20 | minor)
+    }
+
+    /// Remembers that the filesystem of the file writes through iomap.
+    fn writes(&self, inode: &InodeRef<'_>) {
+        self.writers.with(fs_key(inode), |w| *w = true);
     }
 
     /// Can the rule fire on this kernel?
@@ -181,6 +196,9 @@ impl Hooks for Checker {
         };
         self.seen.begins.fetch_add(1, Relaxed);
         let mut r = iter.request();
+        if r.has(req::WRITE) {
+            self.writes(&inode);
+        }
         if r.has(req::DIRECT | req::WRITE) {
             let dio = self.tasks.get(me()).map_or((0, false), |t| t.dio);
             r.dsync = dio == (inode.key(), true);
@@ -213,6 +231,7 @@ impl Hooks for Checker {
             return;
         }
         self.seen.writebacks.fetch_add(1, Relaxed);
+        self.writes(&wb.inode);
         let s = Subject {
             inode: wb.inode,
             ops: wb.ops,
@@ -238,7 +257,8 @@ impl Hooks for Checker {
             return;
         }
         self.oracle.tell(|o, _| o.writeback_failed(inode.id()));
-        if is_odd_error(errno) {
+        // Every filesystem says here that it lost data, those that have nothing to do with iomap too.
+        if is_odd_error(errno) && self.writers.get(fs_key(&inode)).is_some() {
             self.hit_plain(
                 Rule::G28,
                 "writeback lost data for no reason of the device",

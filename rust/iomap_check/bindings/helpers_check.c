@@ -34,7 +34,7 @@ unsigned int check_bdev_logical_block_size(struct block_device *bdev)
 
 bool check_iocb_is_dsync(const struct kiocb *iocb)
 {
-	return iocb->ki_flags & IOCB_DSYNC;
+	return iocb_is_dsync(iocb);
 }
 
 void check_iov_look(const struct iov_iter *iter, struct check_iov *out)

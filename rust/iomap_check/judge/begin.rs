@@ -125,7 +125,8 @@ fn unshare(r: &Request, file: &File, hit: &mut impl FnMut(Rule, &'static str)) {
         }
     }
     let reserved = r.map.ty == ty::DELALLOC && r.map.has(map_flag::NEW);
-    if reserved && !r.has_src() {
+    // The core leaves alone what is not shared, source or not.
+    if reserved && !(r.map.has(map_flag::SHARED) && r.has_src()) {
         hit(Rule::G7, "unshare reserves where there is no data");
     }
 }

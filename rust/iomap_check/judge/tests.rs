@@ -221,6 +221,13 @@ fn g7_unshare() {
         ..ask(flags, 0, 0x1000, new)
     };
     assert_eq!(begin(&r), [Rule::G7]);
+    // Without SHARED the core leaves it alone, whatever the source has.
+    for ty in [ty::MAPPED, ty::UNWRITTEN, ty::DELALLOC] {
+        let mut r = r;
+        r.map.flags = mf::NEW;
+        r.src.ty = ty;
+        assert!(begin(&r).contains(&Rule::G7), "{ty}");
+    }
 }
 
 #[test]
