@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "calf_bindings.h"
 
+#include <linux/freezer.h>
 #include <linux/delay.h>
 #include <linux/sched/signal.h>
 
@@ -53,6 +54,11 @@ void calf_retry_wait(void)
 bool calf_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+bool calf_freezing(void)
+{
+	return freezing(current);
 }
 
 bool calf_has_journal_handle(void)

@@ -25,6 +25,7 @@ void calf_add_taint_test(void);
 void calf_cond_resched(void);
 void calf_retry_wait(void);
 bool calf_fatal_signal_pending(void);
+bool calf_freezing(void);
 bool calf_has_journal_handle(void);
 
 loff_t calf_i_size_read(const struct inode *inode);

@@ -132,6 +132,11 @@ bool calf_capable_sys_admin(void)
 	return capable(CAP_SYS_ADMIN);
 }
 
+bool calf_has_sys_admin(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
 bool calf_bdev_read_only(struct block_device *bdev)
 {
 	return bdev_read_only(bdev);

@@ -50,6 +50,7 @@ void calf_sb_start_intwrite(struct super_block *sb);
 void calf_sb_end_intwrite(struct super_block *sb);
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 bool calf_capable_sys_admin(void);
+bool calf_has_sys_admin(void);
 bool calf_bdev_read_only(struct block_device *bdev);
 /* 0 when the device cannot discard. */
 unsigned int calf_bdev_discard_granularity(struct block_device *bdev);

@@ -157,8 +157,9 @@ impl IomapOps for DirectRead {
             (sb.reader(), inode.data().ext.read())
         };
         let old = map::old_by(reader, inode, &ext, at)?;
-        if !reader.may_wait() && old.end() < end {
-            // All of the request or nothing (C-DIO-NOWAIT).
+        let (_, eof) = map::blocks(sb, 0, inode.size());
+        if !reader.may_wait() && old.end() < end.min(eof) {
+            // All of the request that is in the file, or nothing (C-DIO-NOWAIT).
             return Err(EAGAIN);
         }
         let answer = match old {
@@ -214,7 +215,9 @@ fn without_waiting(
     let mut ext = inode.data().ext.try_write().ok_or(EAGAIN)?;
     match map::place_by(reader, inode, &ext, at, end)? {
         Place::Unwritten { extent, staged } if extent.end() >= end => {
-            if !staged {
+            if staged {
+                adopt(&mut ext, at, extent.end());
+            } else {
                 reserve_convert(sb, inode, &mut ext, key, at, extent.end()).map_err(|_| EAGAIN)?;
             }
             Ok(DirectWriteMap::Unwritten(map::run(sb, extent)?))

@@ -76,6 +76,15 @@ impl Memory {
     }
 }
 
+/// Before the first round: a round that gets nowhere for memory that is missing would be told to the watchers of the
+/// filesystem as an error of it (`FAN_FS_ERROR`). Errors: `EFAULT`. No lock that a fault takes is held.
+fn present(memory: &Memory, iter: &IovIter<'_>, to_write: bool) -> Result {
+    if memory.nofault && !iter.fault_in(1, to_write) {
+        return Err(EFAULT);
+    }
+    Ok(())
+}
+
 /// Reads. Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `EIO`, `EFAULT`. No lock is held.
 pub(crate) fn read(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
     let inode = iocb.inode();
@@ -122,6 +131,7 @@ fn read_round(
             Err(ENOTBLK) => {}
             other => return other,
         }
+        present(memory, to, true)?;
     }
     // Zeros for a hole are copied, which faults in spite of `nofault` (C-DIO-READ-HOLEFAULT).
     let _off = memory.nofault.then(NoPagefaults::enter);
@@ -260,6 +270,7 @@ fn write_rounds(
     let mut may_flush = !iocb.is_nowait();
     let mut memory = Memory::new(from, iocb.is_nowait() || iocb.is_atomic());
     let mut done = 0;
+    present(&memory, from, false)?;
     #[cfg(calf_lab)]
     let mut rounds = crate::lab::dio::Rounds::new();
     loop {
@@ -300,14 +311,19 @@ fn write_rounds(
                 // Reservations are worst cases. Writing dirty data gives back what was not needed.
                 // The core has moved on in memory, but not in the file.
                 may_flush = false;
-                from.revert(before.saturating_sub(from.count()));
+                from.rewind(before);
                 inode.write_and_wait(0, u64::MAX)?;
-                inode.sb().start_writeback();
+                inode.sb().sync_inodes();
                 continue;
+            }
+            // Preallocated blocks that cannot be converted one by one: the page cache has a way.
+            Err(ENOSPC) if !iocb.is_nowait() && !iocb.is_atomic() => {
+                from.rewind(before);
+                return Ok(Outcome::Fallback(done));
             }
             Err(_) if done > 0 => return Ok(Outcome::Done(done)),
             Err(e) => {
-                from.revert(before.saturating_sub(from.count()));
+                from.rewind(before);
                 return Err(e);
             }
         }
@@ -365,6 +381,7 @@ impl End {
         let result = end_staged(sb, inode, &done, result);
         if result.is_err() {
             sb.counters().io_errors.inc();
+            follow_disk(inode);
             return result;
         }
         if done.size == 0 {
@@ -428,6 +445,18 @@ fn between(sb: &Sb, inode: &Inode, done: &DioDone, start: u64, end: u64) -> Resu
         return Ok(());
     }
     completion::convert(inode, start, end, upto(sb, end))
+}
+
+/// What a write past EOF has mapped before it failed is in the file, as after a short write: the size on disk covers it.
+fn follow_disk(inode: &Inode) {
+    let ext = inode.data().ext.write();
+    let old = inode.size();
+    let mapped = ext.disk_size;
+    if mapped > old {
+        inode.set_size(mapped);
+        drop(ext);
+        inode.isize_extended(old, mapped);
+    }
 }
 
 /// Moves both sizes to `end`, the size in memory last (C-DIO-ENDIO-ORDER, C10).

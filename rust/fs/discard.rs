@@ -10,7 +10,7 @@
 use super::alloc::{Allocator, Run};
 use super::sb::Sb;
 use crate::kapi::jbd2::{CommitCallback, Tid};
-use crate::kapi::memalloc::{cond_resched, fatal_signal_pending, NofsScope};
+use crate::kapi::memalloc::{cond_resched, fatal_signal_pending, freezing, NofsScope};
 use crate::kapi::workqueue::{Work, Worker};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct TrimRange {
 /// `FITRIM`: discards what is free in `range`, rounded out to blocks as XFS does. Returns the bytes
 /// of the filesystem that the range covers.
 ///
-/// Ends early when the task is killed. Errors: `EOPNOTSUPP` when the device cannot discard, `EINVAL`
+/// Ends early when the task is killed or the machine is suspended. Errors: `EOPNOTSUPP` when the device cannot discard, `EINVAL`
 /// for a range outside of the filesystem or less than a block, `EIO`. With no lock held.
 pub(crate) fn trim(sb: &Sb, range: TrimRange) -> Result<u64> {
     let (geo, dev) = (sb.geo(), sb.dev().bdev());
@@ -56,9 +56,11 @@ pub(crate) fn trim(sb: &Sb, range: TrimRange) -> Result<u64> {
             .and_then(|()| dev.discard(run.start.get(), run.len));
         sb.alloc().unhold(run);
         done?;
-        if fatal_signal_pending() {
+        if fatal_signal_pending() || freezing() {
             break;
         }
+        // Who waits until nothing is pending waits for one discard.
+        sb.space().let_settle();
         at = run.start.get() + run.len;
         cond_resched();
     }

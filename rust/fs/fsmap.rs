@@ -8,7 +8,7 @@
 
 use super::sb::Sb;
 use crate::format::types::BlockNr;
-use crate::kapi::memalloc::fatal_signal_pending;
+use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
 use core::ops::ControlFlow;
 use kernel::error::code::EINTR;
 use kernel::prelude::*;
@@ -180,6 +180,7 @@ fn each_part(
         if fatal_signal_pending() {
             return Err(EINTR);
         }
+        cond_resched();
         let (len, owner) = match geo.fixed_run(at) {
             (len, true) => (len, METADATA),
             (len, false) => {

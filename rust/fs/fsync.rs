@@ -15,7 +15,8 @@ use kernel::prelude::*;
 pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
     let inode = file.inode();
     if inode.sb().is_rdonly() {
-        return Ok(());
+        // What was lost before the mount became read-only.
+        return file.check_wb_err();
     }
     inode.sb().data().check_shutdown()?;
     #[cfg(calf_lab)]

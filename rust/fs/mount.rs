@@ -149,14 +149,8 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
     account.free = free.iter().map(|&f| u64::from(f)).sum();
     let alloc = Allocator::new(geo, dev.clone(), &free, account)?;
     drop(free);
-    if opts.discard && dev.bdev().discard_granularity().is_none() {
-        say.warn(fmt!(
-            "mounted with discard, but the device does not support it"
-        ));
-    } else {
-        alloc.set_discard(opts.discard);
-    }
-    journal.set_callback(Discarder::new(new.id(), &alloc)?);
+    discard_or_not(&alloc, opts.discard, say);
+    journal.set_callback(Discarder::new(new.id(), &alloc)?)?;
 
     let counters = Arc::new(Counters::default(), GFP_KERNEL)?;
     let debug = DebugDir::new(new.id(), &alloc, &counters)?;
@@ -389,15 +383,7 @@ pub(super) fn mark_used(d: &Sb) -> Result {
     Ok(())
 }
 
-/// Calls `f` while there is no handle. Hence no completion ends, so `f` may not wait for data (D5).
-fn without_handles(d: &Sb, f: impl FnOnce() -> Result) -> Result {
-    d.journal().lock_updates();
-    let ret = f();
-    d.journal().unlock_updates();
-    ret
-}
-
-/// Commits, and marks the filesystem clean. Under [`without_handles`], so what is committed is all there is.
+/// Commits, and marks the filesystem clean. While there are no handles, so what is committed is all there is.
 ///
 /// The mark needs no transaction. It goes home with what the journal still has, from which a replay
 /// makes the same filesystem: clean too, or, if the superblock is in the journal, in use.
@@ -425,7 +411,8 @@ fn bring_home(d: &Sb) -> Result {
 
 /// Marks the filesystem clean and empties the journal.
 fn settle(d: &Sb) -> Result {
-    let ret = without_handles(d, || {
+    // No completion ends while there are no handles, so nothing here waits for data (D5).
+    let ret = d.journal().without_handles(|| {
         if d.is_writable() {
             bring_home(d)?;
         }
@@ -445,7 +432,7 @@ pub(crate) fn put_super(sb: &SuperBlock) {
     d.completion_wq().drain();
     check!(unmounting(d));
     if d.is_writable() && !d.is_shutdown() {
-        if let Err(e) = without_handles(d, || bring_home(d)) {
+        if let Err(e) = d.journal().without_handles(|| bring_home(d)) {
             Say(sb.id()).error(fmt!("not marked clean: {:?}", e));
         }
     }
@@ -484,8 +471,22 @@ pub(crate) fn reconfigure(
         }
         _ => {}
     }
+    if new.discard != d.opts().discard {
+        discard_or_not(d.alloc(), new.discard, Say(sb.id()));
+    }
     d.set_opts(new);
     Ok(())
+}
+
+/// Has freed blocks discarded, if it is wanted and the device can.
+fn discard_or_not(alloc: &Allocator, on: bool, say: Say<'_>) {
+    let can = alloc.dev().discard_granularity().is_some();
+    if on && !can {
+        say.warn(fmt!(
+            "mounted with discard, but the device does not support it"
+        ));
+    }
+    alloc.set_discard(on && can);
 }
 
 /// `sync_fs`: with `wait` commits; all data written before is durable afterwards. Without, nothing: not
@@ -505,7 +506,7 @@ pub(crate) fn sync_fs(sb: &SuperBlock, wait: bool) -> Result {
     }
     if sb.is_dying() {
         // The VFS writes home next; so the superblock is written once.
-        without_handles(d, || mark_clean(d))?;
+        d.journal().without_handles(|| mark_clean(d))?;
     }
     d.check_shutdown()
 }

@@ -131,10 +131,6 @@ impl MountOpts {
             fc.error(c"norecovery cannot change on a live mount");
             return Err(EINVAL);
         }
-        if self.discard != new.discard {
-            fc.error(c"discard cannot change on a live mount");
-            return Err(EINVAL);
-        }
         #[cfg(calf_lab)]
         if self.bugs != new.bugs {
             fc.error(c"bug= cannot change on a live mount");

@@ -143,6 +143,8 @@ pub(crate) struct Sb {
     opts: MountOpts,
     /// The option that a remount may change, of which `opts` has the first state.
     errors_ro: Atomic<bool>,
+    /// `discard`.
+    discard: Atomic<bool>,
     _uuid: Option<Claim>,
     /// Secret key of the directory hash.
     hash_seed: [u8; 16],
@@ -251,6 +253,7 @@ impl Sb {
             opts,
             hash_seed,
             errors_ro: Atomic::new(opts.errors_ro),
+            discard: Atomic::new(opts.discard),
             _uuid: uuid,
             // Without a replay nothing may change.
             state: Atomic::new(if opts.norecovery { READ_ONLY } else { RUNNING }),
@@ -300,6 +303,7 @@ impl Sb {
     pub(crate) fn opts(&self) -> MountOpts {
         MountOpts {
             errors_ro: self.errors_ro.load(Relaxed),
+            discard: self.discard.load(Relaxed),
             ..self.opts
         }
     }
@@ -307,6 +311,7 @@ impl Sb {
     /// Takes over the options that may change. Remount only.
     pub(crate) fn set_opts(&self, new: &MountOpts) {
         self.errors_ro.store(new.errors_ro, Relaxed);
+        self.discard.store(new.discard, Relaxed);
     }
 
     /// Serialises changes of the superblock on disk. Outside of handles.

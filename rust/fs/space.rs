@@ -30,6 +30,8 @@ pub(crate) struct Account {
     pub pool: u64,
     /// Counts the commits that released blocks; waiters watch it.
     releases: u64,
+    /// How many wait in [`Space::wait_settled`].
+    settling: u32,
 }
 
 /// How much of the pool a promise may use (B2c).
@@ -199,7 +201,20 @@ impl Space {
     /// Waits until nothing is pending: for discards, when all transactions have committed.
     pub(crate) fn wait_settled(&self) {
         let mut a = self.account.lock();
+        a.settling += 1;
         while a.pending > 0 {
+            self.released.wait(&mut a);
+        }
+        a.settling -= 1;
+        drop(a);
+        self.released.notify_all();
+    }
+
+    /// Waits while somebody is in [`Space::wait_settled`]: between two discards, so that he is not passed over
+    /// again and again.
+    pub(crate) fn let_settle(&self) {
+        let mut a = self.account.lock();
+        while a.settling > 0 {
             self.released.wait(&mut a);
         }
     }

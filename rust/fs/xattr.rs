@@ -135,7 +135,7 @@ fn prefix(index: u8) -> &'static [u8] {
 pub(crate) fn list(inode: &Inode, mut out: Option<&mut [u8]>) -> Result<usize> {
     let sb = inode.sb().data();
     sb.check_readable()?;
-    let trusted = capability::sys_admin();
+    let trusted = capability::has_sys_admin();
     let (mut at, mut fits) = (0, true);
     let ext = inode.data().ext.read();
     ext.attrs(inode).for_each(&sb.reader(), |name, _| {

@@ -19,15 +19,20 @@ use kernel::prelude::*;
 /// Most bytes that are filled at a time.
 const MOST: u64 = 64 << 20;
 
-/// Makes the preallocated extents that bytes `[pos, end)` touch written ones. Returns whether
-/// there were any. `i_rwsem` is held exclusively; takes `invalidate_lock`.
+/// Makes the preallocated extents that bytes `[pos, end)` touch written ones, as far as the file goes: no block
+/// past EOF is ever written (C-ZERO-POSTEOF). Returns whether there were any. `i_rwsem` is held exclusively; takes
+/// `invalidate_lock`.
 ///
 /// Errors: `ENOSPC` for an extent that is too long, `EIO`, `EINTR`.
 pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
     let _faults = inode.invalidate_lock();
     inode.dio_wait();
-    each(inode, pos, end, |e, _| {
-        let fits = e.len.saturating_mul(inode.sb().block_size()) <= MOST;
+    let sb = inode.sb().data();
+    let (_, eof) = map::blocks(sb, 0, inode.size());
+    each(inode, pos, end.min(inode.size()), |e, _| {
+        // Cut at EOF, and there only: one record more at most.
+        let e = map::clip(e, e.fblk, eof);
+        let fits = e.len.saturating_mul(sb.block_size()) <= MOST;
         fits.then_some(e).ok_or(ENOSPC)
     })
 }

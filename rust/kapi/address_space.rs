@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::folio::{Folio, Readahead};
+use super::folio::{FolioToRead, Readahead};
 use super::fs::FileSystem;
 use super::inode::{Inode, InvalidateLock};
 use super::iomap::OpsRef;
@@ -27,7 +27,7 @@ pub trait AddressSpaceOps: Sized + 'static {
     type Writeback: WritebackOps<Fs = Self::Fs>;
 
     /// Reads a folio; unlocks it in the end.
-    fn read_folio(folio: &Folio<Self::Fs>);
+    fn read_folio(folio: FolioToRead<'_, Self::Fs>);
 
     /// Reads ahead.
     fn readahead(rac: Readahead<'_, Self::Fs>);
@@ -52,8 +52,8 @@ impl<T: AddressSpaceOps> Table<T> {
         _file: *mut bindings::file,
         folio: *mut bindings::folio,
     ) -> c_int {
-        // SAFETY: The folio is locked and of an inode of `T::Fs`.
-        T::read_folio(unsafe { Folio::from_raw(folio) });
+        // SAFETY: The folio is locked, which is ours to end, and of an inode of `T::Fs`.
+        T::read_folio(unsafe { FolioToRead::from_raw(folio) });
         0
     }
 
@@ -200,10 +200,10 @@ impl<F: FileSystem> Inode<F> {
 }
 
 impl<F: FileSystem> SuperBlock<F> {
-    /// `try_to_writeback_inodes_sb`: has the flusher write dirty data of the filesystem, and waits
-    /// until it has been started.
-    pub fn start_writeback(&self) {
+    /// `sync_inodes_sb`: writes the dirty data of all files and waits for it, unless the filesystem is being
+    /// mounted, unmounted or frozen. An `i_rwsem` may be held; no handle, no folio lock.
+    pub fn sync_inodes(&self) {
         // SAFETY: The superblock is valid; its `s_umount` is only tried.
-        unsafe { bindings::calf_sb_start_writeback(self.as_ptr()) }
+        unsafe { bindings::calf_sync_inodes(self.as_ptr()) }
     }
 }

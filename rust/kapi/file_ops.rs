@@ -29,6 +29,10 @@ pub trait FileOperations: Sized + 'static {
     /// The filesystem.
     type Fs: FileSystem;
 
+    /// May the file be used? Asked for what the kernel does without the filesystem: opening, moving the position,
+    /// splicing from the page cache. No lock is held.
+    fn check(inode: &Inode<Self::Fs>) -> Result;
+
     /// Reads. No lock is held.
     fn read_iter(iocb: &mut Kiocb<'_, Self::Fs>, to: &mut IovIter<'_>) -> Result<usize>;
 
@@ -131,8 +135,15 @@ impl<T: FileOperations> Table<T> {
         let hole = match whence as u32 {
             bindings::SEEK_HOLE if T::HAS_SEEK => Whence::Hole,
             bindings::SEEK_DATA if T::HAS_SEEK => Whence::Data,
-            // SAFETY: Valid for the call.
-            _ => return unsafe { bindings::generic_file_llseek(file, offset, whence) },
+            _ => {
+                // SAFETY: Valid for the call.
+                let this = unsafe { File::from_raw(file) };
+                return from_result(|| {
+                    T::check(this.inode())?;
+                    // SAFETY: Valid for the call.
+                    Ok(unsafe { bindings::generic_file_llseek(file, offset, whence) })
+                });
+            }
         };
         // SAFETY: Valid for the call.
         let this = unsafe { File::from_raw(file) };
@@ -199,10 +210,36 @@ impl<T: FileOperations> Table<T> {
     ///
     /// Called by the VFS as `file_operations::open` of a file of `T::Fs`.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: The file is being opened, nobody else sees it.
-        unsafe { bindings::calf_file_set_odirect(file) };
-        // SAFETY: Both are valid.
-        unsafe { bindings::generic_file_open(inode, file) }
+        from_result(|| {
+            // SAFETY: Valid for the call.
+            T::check(unsafe { Inode::from_raw(inode) })?;
+            // SAFETY: The file is being opened, nobody else sees it.
+            unsafe { bindings::calf_file_set_odirect(file) };
+            // SAFETY: Both are valid.
+            Ok(unsafe { bindings::generic_file_open(inode, file) })
+        })
+    }
+
+    /// With `i_rwsem` shared, as a read: all or nothing of a write that runs beside it.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS as `file_operations::splice_read` of a file of `T::Fs`.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        pos: *mut i64,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        // SAFETY: Valid for the call.
+        let inode = unsafe { File::<T::Fs>::from_raw(file) }.inode();
+        from_result(|| {
+            T::check(inode)?;
+            let _lock = inode.lock_shared();
+            // SAFETY: Valid for the call.
+            Ok(unsafe { bindings::filemap_splice_read(file, pos, pipe, len, flags) })
+        })
     }
 
     /// # Safety
@@ -264,7 +301,7 @@ impl<T: FileOperations> Table<T> {
             None
         },
         mmap_prepare: Some(Self::mmap_prepare),
-        splice_read: Some(bindings::filemap_splice_read),
+        splice_read: Some(Self::splice_read),
         splice_write: Some(bindings::iter_file_splice_write),
         fallocate: if T::HAS_FALLOCATE {
             Some(Self::fallocate)

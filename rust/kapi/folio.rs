@@ -34,6 +34,27 @@ impl<F: FileSystem> Folio<F> {
     }
 }
 
+/// A locked folio that is to be read, which ends with its lock: given up to whoever reads it.
+#[must_use = "a folio that nobody reads stays locked"]
+pub struct FolioToRead<'a, F: FileSystem>(&'a Folio<F>);
+
+impl<F: FileSystem> FolioToRead<'_, F> {
+    /// Wraps a raw folio.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a locked folio of an inode of `F`; the caller gives its lock up.
+    pub unsafe fn from_raw(ptr: *mut bindings::folio) -> Self {
+        // SAFETY: By the safety requirements: locked while the value lives.
+        Self(unsafe { Folio::from_raw(ptr) })
+    }
+
+    /// The C object, with its lock.
+    pub fn into_raw(self) -> *mut bindings::folio {
+        self.0.as_ptr()
+    }
+}
+
 /// A readahead request for an inode of filesystem `F`.
 pub struct Readahead<'a, F: FileSystem> {
     ptr: *mut bindings::readahead_control,

@@ -156,11 +156,9 @@ impl<F: FileSystem> Ioend<F> {
     }
 
     /// The inode.
-    pub fn inode<'b>(&self) -> &'b Inode<F>
-    where
-        Self: 'b,
-    {
-        // SAFETY: An inode stays as long as it has pages under writeback.
+    pub fn inode(&self) -> &Inode<F> {
+        // SAFETY: An inode stays as long as it has pages under writeback, and those of this I/O end it
+        // with `CompletedIoend::finish`, which consumes what is borrowed here.
         unsafe { Inode::from_raw((*self.0.get()).io_inode) }
     }
 

@@ -4,9 +4,12 @@
 //!
 //! A [`Journal`] hands out [`Handle`]s. A buffer is changed in two stages: [`Handle::write_access`]
 //! or [`Handle::create_access`] turn a [`BufferHead`] into a [`JournaledBuffer`] and may fail;
-//! [`JournaledBuffer::update`] changes the bytes and adds the buffer to the transaction in one go, so "changed
-//! without write access" and "changed but not dirtied" do not compile. A failure in the second
-//! stage aborts the journal, because jbd2 has no undo (C5).
+//! [`JournaledBuffer::update`] changes the bytes and adds the buffer to the transaction in one go: there is no
+//! way to the bytes without write access. A failure in the second stage aborts the journal, because jbd2 has
+//! no undo (C5).
+//!
+//! What the types do not say is who else looks at the bytes: that is the business of the locks which each
+//! method names.
 //!
 //! C header: [`include/linux/jbd2.h`](srctree/include/linux/jbd2.h)
 
@@ -107,8 +110,12 @@ impl Journal {
         to_result(unsafe { bindings::jbd2_journal_load(self.as_ptr()) })
     }
 
-    /// Sets the object that hears of every commit. Before [`Journal::load`].
-    pub fn set_callback<T: CommitCallback + Send + 'static>(&mut self, target: Arc<T>) {
+    /// Sets the object that hears of every commit, before the first handle starts. Errors: `EBUSY` if there
+    /// is one: it may be hearing of a commit.
+    pub fn set_callback<T: CommitCallback + Send + 'static>(&mut self, target: Arc<T>) -> Result {
+        if self.target.is_some() {
+            return Err(EBUSY);
+        }
         let raw = core::ptr::from_ref::<T>(&target);
         // The object lives until the journal is destroyed.
         self.target = Some(target);
@@ -120,6 +127,7 @@ impl Journal {
                 Some(commit_callback::<T>),
             )
         }
+        Ok(())
     }
 
     /// Starts a handle for at most `credits` changed blocks and `revokes` freed metadata blocks.
@@ -234,16 +242,15 @@ impl Journal {
         to_result(unsafe { bindings::jbd2_log_wait_commit(self.as_ptr(), tid) })
     }
 
-    /// Stops new handles and waits for the open ones (freeze; D5).
-    pub fn lock_updates(&self) {
+    /// Calls `f` while there is no handle: stops new ones and waits for the open ones (freeze; D5). `f`
+    /// starts none and does not come here again, and this task has none: each would wait for ever.
+    pub fn without_handles<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type invariant.
-        unsafe { bindings::jbd2_journal_lock_updates(self.as_ptr()) }
-    }
-
-    /// Lets handles start again.
-    pub fn unlock_updates(&self) {
-        // SAFETY: By the type invariant; the caller has called `lock_updates`.
-        unsafe { bindings::jbd2_journal_unlock_updates(self.as_ptr()) }
+        unsafe { bindings::jbd2_journal_lock_updates(self.as_ptr()) };
+        let ret = f();
+        // SAFETY: By the type invariant; locked above, by this task.
+        unsafe { bindings::jbd2_journal_unlock_updates(self.as_ptr()) };
+        ret
     }
 
     /// Forgets the transactions that are at home, though the device may have them in its cache. When

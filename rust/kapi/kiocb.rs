@@ -154,6 +154,13 @@ impl<F: FileSystem> Kiocb<'_, F> {
         unsafe { (*self.ptr).ki_pos as u64 }
     }
 
+    /// Moves the position to `pos`, a position of this request.
+    pub fn set_pos(&mut self, pos: u64) {
+        // SAFETY: Valid by the requirements of `from_raw`.
+        // CAST: below the largest size of a file.
+        unsafe { (*self.ptr).ki_pos = pos as i64 }
+    }
+
     fn has(&self, flag: i32) -> bool {
         // SAFETY: Valid by the requirements of `from_raw`.
         unsafe { (*self.ptr).ki_flags & flag != 0 }
@@ -214,8 +221,13 @@ impl<F: FileSystem> Kiocb<'_, F> {
 }
 
 /// The user (or kernel) memory of a request.
+///
+/// # Invariants
+///
+/// `ptr` is valid; `start` bytes were left when the value was made.
 pub struct IovIter<'a> {
     ptr: *mut bindings::iov_iter,
+    start: usize,
     _p: PhantomData<&'a mut bindings::iov_iter>,
 }
 
@@ -226,8 +238,11 @@ impl IovIter<'_> {
     ///
     /// `ptr` is valid while the value lives.
     pub unsafe fn from_raw(ptr: *mut bindings::iov_iter) -> Self {
+        // INVARIANT: Valid by the safety requirements.
         Self {
             ptr,
+            // SAFETY: As above.
+            start: unsafe { bindings::calf_iov_iter_count(ptr) },
             _p: PhantomData,
         }
     }
@@ -237,9 +252,11 @@ impl IovIter<'_> {
         self.ptr
     }
 
-    /// Goes back by `n` bytes, which have been consumed since it was made.
-    pub fn revert(&mut self, n: usize) {
-        // SAFETY: Valid by the requirements of `from_raw`.
+    /// Goes back to where `left` bytes were left. Never further back than where it was made, and never
+    /// forward.
+    pub fn rewind(&mut self, left: usize) {
+        let n = left.min(self.start).saturating_sub(self.count());
+        // SAFETY: Valid by the type invariant, by which `n` bytes have been consumed.
         unsafe { bindings::iov_iter_revert(self.ptr, n) }
     }
 
@@ -343,14 +360,14 @@ impl<F: FileSystem> VmFault<'_, F> {
 }
 
 /// A hold that keeps the filesystem from being frozen while a fault makes pages dirty.
-pub struct PagefaultScope<'a, F: FileSystem>(&'a Inode<F>);
+pub struct PagefaultScope<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<'a, F: FileSystem> PagefaultScope<'a, F> {
     /// `sb_start_pagefault`.
     pub fn enter(inode: &'a Inode<F>) -> Self {
         // SAFETY: The superblock is valid.
         unsafe { bindings::calf_sb_start_pagefault(inode.sb().as_ptr()) };
-        Self(inode)
+        Self(inode, NotThreadSafe)
     }
 }
 

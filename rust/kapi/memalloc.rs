@@ -10,7 +10,7 @@ use kernel::types::NotThreadSafe;
 
 /// While it lives, allocations of this task behave as `GFP_NOFS` (rule D1).
 ///
-/// Scopes nest; they must be dropped in reverse order, which borrowing guards ensures.
+/// Scopes nest, and are dropped in reverse order: one that is left while an inner one lives ends that too.
 pub struct NofsScope {
     saved: u32,
     _task: NotThreadSafe,
@@ -44,6 +44,12 @@ pub fn cond_resched() {
 pub fn fatal_signal_pending() -> bool {
     // SAFETY: Only reads the current task.
     unsafe { bindings::calf_fatal_signal_pending() }
+}
+
+/// Is the current task to stop for a suspend of the machine? What takes long and can end early should.
+pub fn freezing() -> bool {
+    // SAFETY: Only reads the current task.
+    unsafe { bindings::calf_freezing() }
 }
 
 /// Repeats `f` until memory is found, as `__GFP_NOFAIL` does.

@@ -13,9 +13,10 @@ use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use core::ptr;
-use kernel::error::{code::ENOMEM, to_result, Error};
+use kernel::error::code::{EBUSY, ENOMEM};
+use kernel::error::{to_result, Error};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
 use kernel::types::Opaque;
 
 /// Where a filesystem keeps the pointer to its inode slab: a `static` named by
@@ -75,6 +76,17 @@ impl Drop for InodeCache {
     }
 }
 
+/// Sets up, once in the life of the module, what outlives a registration. Errors: `EBUSY` the second time.
+fn once() -> Result {
+    static DONE: Atomic<u32> = Atomic::new(0);
+    if DONE.xchg(1, Full) != 0 {
+        return Err(EBUSY);
+    }
+    // SAFETY: Only the first caller comes here.
+    unsafe { super::mounted::init() };
+    Ok(())
+}
+
 /// A registered filesystem type.
 ///
 /// # Invariants
@@ -96,16 +108,15 @@ unsafe impl<T: SuperOps + MountOps> Send for Registration<T> {}
 unsafe impl<T: SuperOps + MountOps> Sync for Registration<T> {}
 
 impl<T: SuperOps + MountOps> Registration<T> {
-    /// Creates the inode slab `cache_name` and registers the filesystem type.
+    /// Creates the inode slab `cache_name` and registers the filesystem type. Errors: `EBUSY` the second time,
+    /// those of registration.
     pub fn new(
         module: &'static ThisModule,
         cache_name: &'static CStr,
     ) -> impl PinInit<Self, Error> {
-        // SAFETY: A module registers once.
-        unsafe { super::mounted::init() };
         try_pin_init!(Self {
-            _cache: InodeCache::create::<T>(cache_name)?,
-            // SAFETY: A module registers once.
+            _cache: once().and_then(|()| InodeCache::create::<T>(cache_name))?,
+            // SAFETY: Only the first registration comes here.
             _bios: unsafe { BioSet::create() }?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();

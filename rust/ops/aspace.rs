@@ -6,7 +6,7 @@ use crate::fs::begin_read::{READ, REPORT};
 use crate::fs::writeback::Writeback;
 use crate::fs::{Calf, Inode};
 use crate::kapi::address_space::{table, AddressSpaceOps, AopsRef};
-use crate::kapi::folio::{Folio, Readahead};
+use crate::kapi::folio::{FolioToRead, Readahead};
 use crate::kapi::iomap::{self, OpsRef};
 use kernel::prelude::*;
 
@@ -19,7 +19,7 @@ impl AddressSpaceOps for Aspace {
     type Fs = Calf;
     type Writeback = Writeback;
 
-    fn read_folio(folio: &Folio<Calf>) {
+    fn read_folio(folio: FolioToRead<'_, Calf>) {
         iomap::read_folio(folio, READ)
     }
 
@@ -34,6 +34,8 @@ impl AddressSpaceOps for Aspace {
         if inode.sb().data().opts().always_cow {
             return Err(EINVAL);
         }
+        // A write under way may yet move its blocks.
+        inode.dio_wait();
         Ok(REPORT)
     }
 

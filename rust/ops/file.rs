@@ -25,6 +25,10 @@ pub(super) const FILE_FOPS: FopsRef<Calf> = table::<RegularFile>();
 impl FileOperations for RegularFile {
     type Fs = Calf;
 
+    fn check(inode: &Inode) -> Result {
+        inode.sb().data().check_readable()
+    }
+
     fn read_iter(iocb: &mut Kiocb<'_, Calf>, to: &mut IovIter<'_>) -> Result<usize> {
         iocb.inode().sb().data().check_readable()?;
         if iocb.is_direct() {
@@ -140,6 +144,8 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
         Outcome::Done(n) => return Ok(n),
         Outcome::Fallback(0) if iocb.is_nowait() || iocb.is_atomic() => return Err(EAGAIN),
         Outcome::Fallback(n) if iocb.is_nowait() => return Ok(n),
+        // Another append may come between the two parts.
+        Outcome::Fallback(n) if n > 0 && iocb.is_append() => return Ok(n),
         Outcome::Fallback(n) => n,
     };
     let rest = match buffered_write(iocb, from, true) {
@@ -151,7 +157,10 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
         // C-DIO-FALLBACK-SYNC: the next direct read must not find old data on disk.
         let end = iocb.pos();
         let start = end.saturating_sub(rest as u64);
-        inode.write_and_wait(start, end - 1)?;
+        if let Err(e) = inode.write_and_wait(start, end - 1) {
+            iocb.set_pos(start);
+            return if done > 0 { Ok(done) } else { Err(e) };
+        }
         inode.invalidate_clean(start, end - 1);
     }
     Ok(done + rest)
@@ -188,7 +197,7 @@ fn buffered_write(
             // is really needed, and gives the rest back.
             Err(ENOSPC) => {
                 inode.write_and_wait(0, u64::MAX)?;
-                inode.sb().start_writeback();
+                inode.sb().sync_inodes();
                 match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
                     Err(ENOSPC) if zero_out(inode, iocb.pos(), end_of(iocb, from))? => {
                         file_buffered_write(iocb, from, WRITE, WRITE_OPS)?

@@ -41,7 +41,11 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
         }
     }
     let mode = inode.mode();
-    attr.copy_to(idmap, inode);
+    {
+        // Who logs the inode logs the owner and the mode that belong together.
+        let _ext = inode.data().ext.write();
+        attr.copy_to(idmap, inode);
+    }
     inode.mark_dirty();
     if attr.sets_mode() {
         // Logs the new mode as well, if there is an ACL.

@@ -25,6 +25,9 @@ const GETFSLABEL: u32 = _IOR::<[u8; FSLABEL_MAX]>(0x94, 49);
 const SETFSLABEL: u32 = _IOW::<[u8; FSLABEL_MAX]>(0x94, 50);
 /// The argument is a `struct fstrim_range`.
 const FITRIM: u32 = _IOWR::<[u64; 3]>(b'X' as u32, 121);
+/// `FS_IOC_GETVERSION`, and that of a program of 32 bits: `int`, whatever the command says.
+const GETVERSION: u32 = _IOR::<u64>(b'v' as u32, 1);
+const GETVERSION32: u32 = _IOR::<u32>(b'v' as u32, 1);
 const GETFSMAP: u32 = _IOWR::<FsmapHead>(b'X' as u32, 59);
 
 /// Runs command `cmd`. No lock is held. Errors: `ENOTTY` for a command that calf does not know.
@@ -39,6 +42,7 @@ pub(super) fn ioctl(file: &File<Calf>, cmd: u32, arg: UserPtr) -> Result<isize> 
             admin()?;
             trim(sb.data(), arg)?;
         }
+        GETVERSION | GETVERSION32 => write(arg, &file.inode().generation())?,
         GETFSMAP => getfsmap(sb.data(), arg)?,
         GETFSLABEL => {
             let mut text = [0; FSLABEL_MAX];

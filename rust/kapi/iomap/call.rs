@@ -6,7 +6,7 @@
 
 use super::ops::{InvalidateHeld, OpsRef, WriteOpsRef};
 use crate::bindings;
-use crate::kapi::folio::{Folio, Readahead};
+use crate::kapi::folio::{FolioToRead, Readahead};
 use crate::kapi::fs::FileSystem;
 use crate::kapi::inode::Inode;
 use crate::kapi::inode_ops::FiemapInfo;
@@ -113,9 +113,9 @@ pub fn file_unshare<F: FileSystem>(
 }
 
 /// `iomap_read_folio` with bios. Errors leave the folio not uptodate (C-READ-ERR).
-pub fn read_folio<F: FileSystem>(folio: &Folio<F>, ops: OpsRef<F>) {
-    // SAFETY: The folio is locked and of an inode of `F`.
-    unsafe { bindings::calf_iomap_bio_read_folio(folio.as_ptr(), ops.as_ptr()) }
+pub fn read_folio<F: FileSystem>(folio: FolioToRead<'_, F>, ops: OpsRef<F>) {
+    // SAFETY: The folio is locked, which iomap takes over, and of an inode of `F`.
+    unsafe { bindings::calf_iomap_bio_read_folio(folio.into_raw(), ops.as_ptr()) }
 }
 
 /// `iomap_readahead` with bios.

@@ -177,7 +177,8 @@ impl Done<'_> {
         let end = self
             .pos
             .checked_add(self.len)?
-            .checked_next_multiple_of(bs)?;
+            .checked_next_multiple_of(bs)?
+            .min(i64::MAX as u64);
         (start < end).then_some((start, end))
     }
 }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod aligned;
+mod fanotify;
 mod fiemap;
 mod fsmap;
 mod handle;
@@ -20,6 +21,7 @@ pub mod vfs;
 mod volume;
 
 pub use aligned::{Aligned, HUGE};
+pub use fanotify::FsErrors;
 pub use fiemap::{
     fibmap, fiemap, fiemap_count, fiemap_with, FiemapExtent, FIEMAP_DELALLOC, FIEMAP_FLAG_XATTR,
     FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN,
@@ -40,7 +42,7 @@ pub use swap::{swapoff, swapon};
 pub use time::coarse_time;
 pub use volume::{
     fitrim, freeze, ioctl, thaw, BLKROSET, FIFREEZE, FITHAW, GETFSLABEL, GETFSSYSFSPATH, GETFSUUID,
-    GOINGDOWN, SETFSLABEL,
+    GETVERSION, GOINGDOWN, SETFSLABEL,
 };
 
 // rustix takes `DSYNC` for `SYNC`.

@@ -10,7 +10,7 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{drop_caches, each_way};
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{
-    Aio, Aligned, Dir, Map, Queue, FIEMAP_SHARED, FIEMAP_UNWRITTEN, O_DIRECT, O_DSYNC,
+    Aio, Aligned, Dir, FsErrors, Map, Queue, FIEMAP_SHARED, FIEMAP_UNWRITTEN, O_DIRECT, O_DSYNC,
 };
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
 use rustix::fs::{AtFlags, FallocateFlags, StatxFlags};
@@ -346,6 +346,33 @@ fn extents_after(env: &Env) -> Result {
     })
 }
 
+/// Memory that is not present yet is no error of the filesystem.
+fn fresh_memory(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        let f = open_direct(&m.path("f"))?;
+        write_direct(&f, 1, 0, MIB as usize)?;
+        let watcher = FsErrors::new(&m.mnt).ctx("fanotify")?;
+        for len in [4096, 65536, MIB as usize] {
+            let memory = Map::huge(2 << 20).ctx("mmap")?;
+            ensure_eq!(memory.read_from(0, len, &f, 0)?, len, "bytes read");
+        }
+        let source = open(&m.path("source"))?;
+        write_pattern(&source, 2, 0, MIB)?;
+        m.sync()?;
+        drop_caches()?;
+        let memory = Map::private(&source, 0, MIB as usize).ctx("mmap")?;
+        ensure_eq!(
+            memory.write_to(0, MIB as usize, &f, 0, 0)?,
+            MIB as usize,
+            "bytes written"
+        );
+        drop((f, source, memory));
+        m.cycle()?;
+        ensure!(!watcher.any()?, "an error of the filesystem was reported");
+        check_pattern(&open(&m.path("f"))?, 2, 0, MIB)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -360,6 +387,7 @@ fn main() -> ExitCode {
             overlapping_requests,
             everything_at_once,
             extents_after,
+            fresh_memory,
         ],
         |_| {},
     )

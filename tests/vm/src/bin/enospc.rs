@@ -215,6 +215,64 @@ fn unwritten_blocks_on_a_full_disk(env: &Env) -> Result {
     })
 }
 
+/// The same past EOF, where no block is written before the file is there: some writes may fail, and what is
+/// left is sound.
+fn unwritten_blocks_past_the_end_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        let f = open(&m.path("pre"))?;
+        fallocate(&f, FallocateFlags::KEEP_SIZE, 0, 8 << 20)?;
+        m.sync()?;
+        fill(m, "full", 1)?;
+        m.sync()?;
+        fill(m, "full2", 2)?;
+        m.sync()?;
+        let mut written = Vec::new();
+        for i in (0..7u64 << 10).step_by(2) {
+            match f.write_at(&patterned(3, i * 1024, 1024), i * 1024) {
+                Ok(1024) => written.push(i),
+                other => ensure_errno!(other, Errno::NOSPC, "block {i}"),
+            }
+        }
+        ensure!(written.len() > 100, "only {} were written", written.len());
+        f.sync_all().ctx("fsync of preallocated blocks")?;
+        drop(f);
+        m.crash()?;
+        m.umount()?;
+        cfs::fsck(env, &m.dev)?;
+        m.mount()?;
+        let f = open(&m.path("pre"))?;
+        for i in &written {
+            check_pattern(&f, 3, i * 1024, 1024)?;
+        }
+        drop(f);
+        all_is_back(m, free)
+    })
+}
+
+/// Written directly, one by one: as through the page cache.
+fn unwritten_blocks_directly_on_a_full_disk(env: &Env) -> Result {
+    small_fs(env, "1024", |m| {
+        let free = start(m)?;
+        let f = open_direct(&m.path("pre"))?;
+        fallocate(&f, FallocateFlags::empty(), 0, 8 << 20)?;
+        m.sync()?;
+        fill(m, "full", 1)?;
+        m.sync()?;
+        fill(m, "full2", 2)?;
+        m.sync()?;
+        for i in (0..8u64 << 10).step_by(2) {
+            write_direct(&f, 3, i * 1024, 1024).ctx(format!("block {i}"))?;
+        }
+        f.sync_all().ctx("fsync of preallocated blocks")?;
+        for i in (0..8u64 << 10).step_by(2) {
+            check_pattern(&open(&m.path("pre"))?, 3, i * 1024, 1024)?;
+        }
+        drop(f);
+        all_is_back(m, free)
+    })
+}
+
 /// The same by map: a store whose page cannot be made writable kills with SIGBUS.
 fn unwritten_pages_on_a_full_disk(env: &Env) -> Result {
     small_fs(env, "1024", |m| {
@@ -528,6 +586,8 @@ fn main() -> ExitCode {
             many_small_files,
             mapped,
             unwritten_blocks_on_a_full_disk,
+            unwritten_blocks_past_the_end_on_a_full_disk,
+            unwritten_blocks_directly_on_a_full_disk,
             unwritten_pages_on_a_full_disk,
             unlink_and_punch_shared_on_a_full_disk,
             clone_over_fragments_on_a_full_disk,

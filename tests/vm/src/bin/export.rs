@@ -67,6 +67,24 @@ fn opens(env: &Env) -> Result {
     })
 }
 
+/// `FS_IOC_GETVERSION` is the generation, which a handle has too.
+fn version(env: &Env) -> Result {
+    with_fs(env, &[], "", |m| {
+        write_pattern(&open(&m.path("f"))?, 1, 0, 10)?;
+        let mut generation = [0; 8];
+        sys::ioctl(&open(&m.path("f"))?, sys::GETVERSION, &mut generation).ctx("GETVERSION")?;
+        let (number, rest) = generation.split_at(4);
+        ensure_eq!(rest, [0; 4], "an int is written");
+        let of_handle = handle(m, "f")?;
+        ensure!(
+            of_handle.data.windows(4).any(|w| w == number),
+            "{number:?} is not in {:?}",
+            &of_handle.data[..16]
+        );
+        Ok(())
+    })
+}
+
 fn unlinked(env: &Env) -> Result {
     with_fs(env, &[], "", |m| {
         let mnt = mount_of(m)?;
@@ -280,6 +298,7 @@ fn main() -> ExitCode {
         &env,
         cases![
             opens,
+            version,
             unlinked,
             used_again,
             renamed,

@@ -406,6 +406,25 @@ fn without_waiting(env: &Env) -> Result {
     })
 }
 
+/// A read that must not wait and reaches over EOF gets what is there.
+fn without_waiting_at_the_end(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        let path = m.path("f");
+        write_pattern(&open(&path)?, 1, 0, 10_240)?;
+        m.sync()?;
+        drop_caches()?;
+        let f = open_direct(&path)?;
+        // What says where the data is has to be in memory.
+        check_direct(&f, 1, 0, 4096)?;
+        let mut buf = Aligned::new(64 * KIB);
+        let mut parts = [std::io::IoSliceMut::new(&mut buf)];
+        let n = rustix::io::preadv2(&f, &mut parts, 0, rustix::io::ReadWriteFlags::NOWAIT);
+        ensure_eq!(n, Ok(10_240), "bytes read over EOF");
+        compare("read", &buf[..10_240], &patterned(1, 0, 10_240))?;
+        at_rest(m)
+    })
+}
+
 /// Memory in huge pages, and files in large folios.
 fn huge(env: &Env) -> Result {
     each_way(env, |m, _| {
@@ -506,6 +525,7 @@ fn main() -> ExitCode {
             closed_meanwhile,
             with_the_page_cache,
             without_waiting,
+            without_waiting_at_the_end,
             huge,
             one_range_two_ways,
         ],

@@ -121,6 +121,10 @@ fn options(env: &Env) -> Result {
         );
         remount(c"errors=shutdown").ctx("remount")?;
         ensure_eq!(m.options()?, "rw,discard", "options after a remount");
+        // As with options from fstab that the mount did not have.
+        remount(c"nodiscard").ctx("remount without discard")?;
+        ensure_eq!(m.options()?, "rw", "options after a remount");
+        remount(c"discard").ctx("remount with discard")?;
         ensure_errno!(
             remount(c"always_cow"),
             Errno::INVAL,

@@ -67,6 +67,31 @@ fn each_is_told_once(env: &Env) -> Result {
     })
 }
 
+/// Also when the mount has become read-only in between.
+fn told_on_a_read_only_mount(env: &Env) -> Result {
+    let disk = NullDisk::new("wberror", 100, &[])?;
+    with_fs(&disk.env(env), &[], "", |m| {
+        let writer = open(&m.path("f"))?;
+        write_pattern(&writer, 1, 0, 4 * BLOCK)?;
+        writer.sync_all()?;
+        let first = extents(&writer)?
+            .first()
+            .ok_or_else(|| Fail::new("no extent"))?
+            .physical;
+        let reader = File::open(m.path("f"))?;
+        {
+            let _broken = disk.break_range(first, first + 4 * BLOCK)?;
+            write_pattern(&writer, 2, 0, 4 * BLOCK)?;
+            ensure_errno!(writer.sync_all(), Errno::IO, "fsync of the writer");
+        }
+        drop(writer);
+        m.remount(true).ctx("remount")?;
+        ensure_errno!(reader.sync_all(), Errno::IO, "fsync of a reader");
+        reader.sync_all().ctx("the second fsync")?;
+        m.remount(false).ctx("remount")
+    })
+}
+
 /// An fsync whose data did not reach the disk does not ask the journal to follow: that would fail too,
 /// and stop the filesystem for good.
 fn the_journal_is_not_asked(env: &Env) -> Result {
@@ -106,7 +131,11 @@ fn main() -> ExitCode {
     observe::mount_debugfs();
     ktap::run(
         &env,
-        cases![each_is_told_once, the_journal_is_not_asked],
+        cases![
+            each_is_told_once,
+            told_on_a_read_only_mount,
+            the_journal_is_not_asked
+        ],
         |_| {},
     )
 }

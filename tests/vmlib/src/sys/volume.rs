@@ -42,6 +42,8 @@ pub fn thaw(file: &File) -> Result<()> {
 pub const FIFREEZE: u32 = 0xc004_5877;
 /// `FITHAW`.
 pub const FITHAW: u32 = 0xc004_5878;
+/// `FS_IOC_GETVERSION`.
+pub const GETVERSION: u32 = 0x8008_7601;
 /// `XFS_IOC_GOINGDOWN`.
 pub const GOINGDOWN: u32 = 0x8004_587d;
 /// `FS_IOC_GETFSLABEL`.
