@@ -221,19 +221,26 @@ fn unwritten_blocks_past_the_end_on_a_full_disk(env: &Env) -> Result {
     small_fs(env, "1024", |m| {
         let free = start(m)?;
         let f = open(&m.path("pre"))?;
-        fallocate(&f, FallocateFlags::KEEP_SIZE, 0, 8 << 20)?;
+        fallocate(&f, FallocateFlags::KEEP_SIZE, 0, 32 << 20)?;
         m.sync()?;
         fill(m, "full", 1)?;
         m.sync()?;
         fill(m, "full2", 2)?;
         m.sync()?;
-        let mut written = Vec::new();
-        for i in (0..7u64 << 10).step_by(2) {
+        let (mut written, mut refused) = (Vec::new(), 0);
+        for i in (0..30u64 << 10).step_by(2) {
             match f.write_at(&patterned(3, i * 1024, 1024), i * 1024) {
                 Ok(1024) => written.push(i),
-                other => ensure_errno!(other, Errno::NOSPC, "block {i}"),
+                other => {
+                    ensure_errno!(other, Errno::NOSPC, "block {i}");
+                    refused += 1;
+                }
+            }
+            if refused > 100 {
+                break;
             }
         }
+        ktap::note(&format!("{} written, {refused} refused", written.len()));
         ensure!(written.len() > 100, "only {} were written", written.len());
         f.sync_all().ctx("fsync of preallocated blocks")?;
         drop(f);
