@@ -12,6 +12,7 @@
 use super::completion::{convert, NewSize};
 use super::inode::Inode;
 use super::map::{self, Old};
+use super::truncate;
 use crate::algo::extent::{self, Extent, Mapping};
 use crate::kapi::memalloc::fatal_signal_pending;
 use kernel::prelude::*;
@@ -20,14 +21,18 @@ use kernel::prelude::*;
 const MOST: u64 = 64 << 20;
 
 /// Makes the preallocated extents that bytes `[pos, end)` touch written ones, as far as the file goes: no block
-/// past EOF is ever written (C-ZERO-POSTEOF). Returns whether there were any. `i_rwsem` is held exclusively; takes
-/// `invalidate_lock`.
+/// past EOF is ever written (C-ZERO-POSTEOF). So where the range is past EOF and preallocated, the file ends there
+/// first, with zeros. Returns whether there were any. `i_rwsem` is held exclusively; takes `invalidate_lock`.
 ///
 /// Errors: `ENOSPC` for an extent that is too long, `EIO`, `EINTR`.
 pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
-    let _faults = inode.invalidate_lock();
+    let guard = inode.invalidate_lock();
     inode.dio_wait();
     let sb = inode.sb().data();
+    let reach = mapped_to(inode, pos, end)?;
+    if reach > inode.size() {
+        truncate::setsize_locked(inode, &guard, reach)?;
+    }
     let (_, eof) = map::blocks(sb, 0, inode.size());
     each(inode, pos, end.min(inode.size()), |e, _| {
         // Cut at EOF, and there only: one record more at most.
@@ -35,6 +40,20 @@ pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
         let fits = e.len.saturating_mul(sb.block_size()) <= MOST;
         fits.then_some(e).ok_or(ENOSPC)
     })
+}
+
+/// How far bytes `[pos, end)` have blocks, from `pos` on.
+fn mapped_to(inode: &Inode, pos: u64, end: u64) -> Result<u64> {
+    let sb = inode.sb().data();
+    let (mut at, stop) = map::blocks(sb, pos, end);
+    while at < stop {
+        let ext = inode.data().ext.read();
+        match map::old_at(sb, inode, &ext, at)? {
+            Old::Hole { .. } => break,
+            old => at = old.end().max(at + 1),
+        }
+    }
+    Ok(end.min(at.saturating_mul(sb.block_size())))
 }
 
 /// Makes the preallocated blocks that bytes `[pos, end)` touch written ones. `i_rwsem` and

@@ -134,7 +134,7 @@ fn make_writable(fault: &VmFault<'_, Calf>) -> bool {
     let Some(_lock) = inode.try_lock() else {
         return false;
     };
-    zero_out(inode, pos, end).unwrap_or(false)
+    zero_out(inode, pos, end.min(inode.size())).unwrap_or(false)
 }
 
 /// Writes past the page cache what can be, the rest through it.

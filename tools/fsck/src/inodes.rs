@@ -240,7 +240,7 @@ impl Content {
                     .exclusive
                     .push((phys, phys.saturating_add(len), self.ino));
             }
-            if *fblk >= past && !e.is_unwritten() && self.orphan.is_none() {
+            if fblk.saturating_add(len) > past && !e.is_unwritten() && self.orphan.is_none() {
                 let size = self.info.size;
                 bad(
                     cx,
