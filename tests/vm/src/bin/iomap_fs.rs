@@ -106,16 +106,24 @@ fn direct(path: &Path) -> Result {
         f.write_all_at(&block, i * 37 % 509 * 4096)
             .ctx("direct write anywhere")?;
     }
-    // The file ends inside a block that is there.
-    f.set_len((1 << 20) + 100).ctx("truncate")?;
-    s.write_all_at(&small, 1 << 20)
-        .ctx("synchronous past the end")?;
-    f.write_all_at(&block, 1 << 20).ctx("direct write")?;
     let mut back = Aligned::from(&[0; 16384]);
     for at in [0, 4096, 32768, 65536, 1 << 20] {
         f.read_exact_at(&mut back, at).ctx("direct read")?;
     }
     Ok(())
+}
+
+/// A synchronous direct write to a file that ends inside a block that is there.
+fn past_the_end(path: &Path) -> Result {
+    std::fs::write(path, [b's'; 100])?;
+    let f = OpenOptions::new()
+        .write(true)
+        .custom_flags((OFlags::DIRECT | OFlags::DSYNC).bits() as i32)
+        .open(path)
+        .ctx("open")?;
+    rustix::fs::fsync(&f).ctx("fsync")?;
+    f.write_all_at(&Aligned::from(&[b'e'; 4096]), 0)
+        .ctx("synchronous past the end")
 }
 
 /// Preallocation, truncation, seeking, extents, clones, unshare: whatever the filesystem has.
@@ -167,6 +175,7 @@ fn watched(c: &Checker, mnt: &Path) -> Result {
     c.write("oracle", "on")?;
     let path = mnt.join("direct");
     direct(&path)?;
+    past_the_end(&mnt.join("short"))?;
     let f = OpenOptions::new()
         .read(true)
         .write(true)
