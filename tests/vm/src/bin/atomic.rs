@@ -185,11 +185,12 @@ fn whole_after_a_crash(env: &Env) -> Result {
                     write_direct(&f, 100, i * l.min, l.min as usize)?;
                 }
                 f.sync_all()?;
+                // Open before the shutdown, whenever the thread starts.
+                let beside = open_direct(&path)?;
                 let writer = |t: u64| -> Result {
-                    let f = open_direct(&path)?;
                     for i in 0..200u64 {
                         let unit = (i * 3 + t) % 8;
-                        match atomic(&f, 101 + i % 50, unit * l.max, l.max) {
+                        match atomic(&beside, 101 + i % 50, unit * l.max, l.max) {
                             Ok(n) => ensure_eq!(n, len, "bytes"),
                             Err(Errno::IO) => return Ok(()),
                             Err(Errno::AGAIN) => {}
