@@ -54,8 +54,8 @@ known! {
     "btrfs": G13, "logs the inode itself after a synchronous write";
     "ext4": G21, "buffered writes do not go through iomap, so nobody tells of them";
     "ext4": G26, "a write that must not wait may take several mappings";
-    "ext3": G21, "ext4 by another name";
-    "ext3": G26, "ext4 by another name";
+    "ext3": G21, "is ext4 by another name, see there";
+    "ext3": G26, "is ext4 by another name, see there";
     "ext2": G21, "buffered writes do not go through iomap, so nobody tells of them";
     "ext2": G26, "may be ext4 by another name";
     "f2fs": G21, "buffered writes do not go through iomap, so nobody tells of them";
