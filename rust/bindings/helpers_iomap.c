@@ -146,9 +146,12 @@ struct file *calf_vmf_file(struct vm_fault *vmf)
 	return vmf->vma->vm_file;
 }
 
-void calf_sb_start_writeback(struct super_block *sb)
+void calf_sync_inodes(struct super_block *sb)
 {
-	try_to_writeback_inodes_sb(sb, WB_REASON_FS_FREE_SPACE);
+	if (down_read_trylock(&sb->s_umount)) {
+		sync_inodes_sb(sb);
+		up_read(&sb->s_umount);
+	}
 }
 
 void calf_sb_start_pagefault(struct super_block *sb)

@@ -58,7 +58,7 @@ void calf_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_str
 void calf_file_set_odirect(struct file *file);
 struct inode *calf_vmf_inode(struct vm_fault *vmf);
 struct file *calf_vmf_file(struct vm_fault *vmf);
-void calf_sb_start_writeback(struct super_block *sb);
+void calf_sync_inodes(struct super_block *sb);
 void calf_sb_start_pagefault(struct super_block *sb);
 void calf_sb_end_pagefault(struct super_block *sb);
 void calf_iomap_bio_read_folio(struct folio *folio, const struct iomap_ops *ops);

@@ -313,7 +313,7 @@ fn write_rounds(
                 may_flush = false;
                 from.rewind(before);
                 inode.write_and_wait(0, u64::MAX)?;
-                inode.sb().start_writeback();
+                inode.sb().sync_inodes();
                 continue;
             }
             // Preallocated blocks that cannot be converted one by one: the page cache has a way.

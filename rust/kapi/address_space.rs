@@ -200,10 +200,10 @@ impl<F: FileSystem> Inode<F> {
 }
 
 impl<F: FileSystem> SuperBlock<F> {
-    /// `try_to_writeback_inodes_sb`: has the flusher write dirty data of the filesystem, and waits
-    /// until it has been started.
-    pub fn start_writeback(&self) {
+    /// `sync_inodes_sb`: writes the dirty data of all files and waits for it, unless the filesystem is being
+    /// mounted, unmounted or frozen. An `i_rwsem` may be held; no handle, no folio lock.
+    pub fn sync_inodes(&self) {
         // SAFETY: The superblock is valid; its `s_umount` is only tried.
-        unsafe { bindings::calf_sb_start_writeback(self.as_ptr()) }
+        unsafe { bindings::calf_sync_inodes(self.as_ptr()) }
     }
 }

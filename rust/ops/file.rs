@@ -197,7 +197,7 @@ fn buffered_write(
             // is really needed, and gives the rest back.
             Err(ENOSPC) => {
                 inode.write_and_wait(0, u64::MAX)?;
-                inode.sb().start_writeback();
+                inode.sb().sync_inodes();
                 match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
                     Err(ENOSPC) if zero_out(inode, iocb.pos(), end_of(iocb, from))? => {
                         file_buffered_write(iocb, from, WRITE, WRITE_OPS)?

@@ -3,8 +3,8 @@
 //! What must hold in windows that only a gate can keep open (laboratory build, all switches off).
 
 use calf_vmlib::file::{
-    check_direct, check_pattern, check_zero, extents, fallocate, fill, open, open_direct,
-    patterned, write_direct, write_pattern,
+    check_direct, check_pattern, check_zero, extents, fallocate, open, open_direct, patterned,
+    write_direct, write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
 use calf_vmlib::gate::{is_blocked, until, Gate};
@@ -52,13 +52,45 @@ fn dirtied_again_on_a_full_disk(env: &Env) -> Result {
     Err(Fail::new("window missed: there was always a free block"))
 }
 
+/// Empty files for [`take_all`]: on a full disk there would be no room for new ones.
+fn empty_files(m: &Mounted) -> Result<Vec<File>> {
+    (0..64)
+        .map(|i| open(&m.path(&format!("small{i}"))))
+        .collect()
+}
+
+/// Takes all space, never asking for more than there is: who does waits for other files' writeback.
+fn take_all(m: &Mounted, small: &[File]) -> Result {
+    let free = || -> Result<u64> { Ok(m.space()?.avail) };
+    let rest = open(&m.path("rest"))?;
+    let (mut at, mut step) = (0, 1 << 20);
+    while step >= PAGE {
+        if free()? > step / PAGE + small.len() as u64 / 2 {
+            write_pattern(&rest, 4, at, step)?;
+            // Reservations are worst cases: what was not needed is left over when it is written.
+            rest.sync_all()?;
+            at += step;
+        } else {
+            step /= 2;
+        }
+    }
+    // A long file reserves tree blocks as well; the last blocks go to files of one block.
+    for f in small {
+        if free()? == 0 {
+            return Ok(());
+        }
+        write_pattern(f, 4, 0, PAGE)?;
+        f.sync_all()?;
+    }
+    Err(Fail::new("the disk is not full"))
+}
+
 /// One try; was the block written in place?
 fn dirtied_again(m: &Mounted) -> Result<bool> {
     let f = open(&m.path("f"))?;
     write_pattern(&f, 1, 0, PAGE)?;
     f.sync_all()?;
-    let small = (0..64).map(|i| open(&m.path(&format!("small{i}"))));
-    let small: Vec<_> = small.collect::<Result<_>>()?;
+    let small = empty_files(m)?;
     let gate = Gate::new(&m.dev, "wb_end_io")?;
     gate.arm(f.metadata()?.ino(), 0)?;
     write_pattern(&f, 2, 0, PAGE)?;
@@ -66,16 +98,7 @@ fn dirtied_again(m: &Mounted) -> Result<bool> {
         let sync = s.spawn(|| sync_range(&f, 0, PAGE));
         gate.wait()?;
         write_pattern(&f, 3, 0, PAGE)?;
-        // Reservations are worst cases: what a file did not need is left over when it is written.
-        fill(&m.path("rest"), 4)?;
-        open(&m.path("rest"))?.sync_all()?;
-        // A long file reserves tree blocks as well; the last blocks go to files of one block.
-        for f in &small {
-            if f.write_at(&[4; PAGE as usize], 0).is_err() {
-                break;
-            }
-            f.sync_all()?;
-        }
+        take_all(m, &small)?;
         gate.release()?;
         let synced = sync.join().map_err(|_| Fail::new("the writer died"))?;
         synced.ctx("writeback of the first write")
@@ -88,6 +111,60 @@ fn dirtied_again(m: &Mounted) -> Result<bool> {
     drop_caches()?;
     check_pattern(&f, 3, 0, PAGE)?;
     Ok(before.is_some() && before == after)
+}
+
+/// Writeback of another file gives back what that had reserved for the worst case; a write on a full disk waits
+/// for it.
+fn full_until_another_is_written(env: &Env) -> Result {
+    const BLOCKS: u64 = 64;
+    for direct in [false, true] {
+        let disk = Loop::new(&env.dev, SIZE).ctx("loop device")?;
+        let env = Env {
+            dev: disk.path.clone(),
+            ..env.clone()
+        };
+        with_fs(&env, &[], "", |m| {
+            let small = empty_files(m)?;
+            let waiting = if direct {
+                open_direct(&m.path("waiting"))?
+            } else {
+                open(&m.path("waiting"))?
+            };
+            let other = open(&m.path("other"))?;
+            for block in 0..BLOCKS {
+                write_pattern(&other, 1, 2 * block * PAGE, PAGE)?;
+            }
+            let gate = Gate::new(&m.dev, "wb_between")?;
+            gate.arm(other.metadata()?.ino(), 0)?;
+            let (tid, ended) = (AtomicI32::new(0), AtomicBool::new(false));
+            std::thread::scope(|s| -> Result {
+                let sync = s.spawn(|| other.sync_all());
+                gate.wait()?;
+                take_all(m, &small)?;
+                let write = s.spawn(|| {
+                    tid.store(gettid().as_raw_nonzero().get(), SeqCst);
+                    let written = write_direct(&waiting, 2, 0, PAGE as usize);
+                    ended.store(true, SeqCst);
+                    written
+                });
+                let waits = || ended.load(SeqCst) || is_blocked(tid.load(SeqCst));
+                let seen = until("the write waits", waits);
+                let early = ended.load(SeqCst);
+                gate.release()?;
+                seen?;
+                let synced = sync.join().map_err(|_| Fail::new("a writer died"))?;
+                synced.ctx("writeback of the other file")?;
+                let written = write.join().map_err(|_| Fail::new("a writer died"))?;
+                written.ctx(format!("write that waited, direct: {direct}"))?;
+                ensure!(!early, "there was space, direct: {direct}");
+                Ok(())
+            })?;
+            waiting.sync_all().ctx("fsync")?;
+            drop_caches()?;
+            check_direct(&open_direct(&m.path("waiting"))?, 2, 0, PAGE as usize)
+        })?;
+    }
+    Ok(())
 }
 
 /// A pass of writeback pins all blocks of a mapping with its first. What a truncation takes of them
@@ -283,6 +360,7 @@ fn main() -> ExitCode {
     observe::mount_debugfs();
     let cases = cases![
         dirtied_again_on_a_full_disk,
+        full_until_another_is_written,
         truncated_under_writeback,
         direct_write_fails_under_writeback,
         fsync_beside_another,
