@@ -4,7 +4,8 @@
 
     bench.py --log GUEST.LOG --run uml|qemu|icount --out FOLDER   reads a run into FOLDER/<run>.json, prints its table
                                                                   (--log again: a part that was measured by itself)
-    bench.py --out FOLDER --docs docs/performance.md              puts the tables of all runs there into the document
+    bench.py --out FOLDER --docs docs/performance.md              puts the tables of the runs there into the document;
+                                                                  those of another kind of run stay
 
 Both write FOLDER/index.html. A value is the median of the rounds; a ratio is that of two medians, with the interval
 that holds 95 % of its bootstrap (the rounds drawn again, 1000 times, always in the same way). The last column says how near
@@ -136,20 +137,19 @@ def terminal(run, cases):
             print("  " + "  ".join(x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(l, width))))
 
 
-def markdown(runs):
+def markdown(run, data):
     out = []
-    for run, data in runs.items():
-        each = [r["rounds"] for c in data.values() for m in c["metrics"].values() for r in m.values()]
-        rounds, fewest = max(each), min(each)
-        for metric, title, unit in METRICS[run]:
-            body = list(rows(data, metric))
-            # Few rounds count well enough, but say little of time.
-            if not body or metric == "time" and rounds < 5:
-                continue
-            out += ["### %s of an operation%s" % (title, " (%s)" % unit if unit else ""), "",
-                    "%s, %s%d round%s." % (TITLE[run], "" if fewest == rounds else "%d to " % fewest, rounds, "" if rounds == 1 else "s"), "",
-                    "| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
-            out += ["| %s |" % " | ".join(r) for r in body] + [""]
+    each = [r["rounds"] for c in data.values() for m in c["metrics"].values() for r in m.values()]
+    rounds, fewest = max(each), min(each)
+    for metric, title, unit in METRICS[run]:
+        body = list(rows(data, metric))
+        # Few rounds count well enough, but say little of time.
+        if not body or metric == "time" and rounds < 5:
+            continue
+        out += ["### %s of an operation%s" % (title, " (%s)" % unit if unit else ""), "",
+                "%s, %s%d round%s." % (TITLE[run], "" if fewest == rounds else "%d to " % fewest, rounds, "" if rounds == 1 else "s"), "",
+                "| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
+        out += ["| %s |" % " | ".join(r) for r in body] + [""]
     return "\n".join(out)
 
 
@@ -269,9 +269,11 @@ def main():
     if opt.docs:
         with open(opt.docs) as f:
             text = f.read()
-        text, n = re.subn(r"(<!-- measured -->\n).*(<!-- end -->)", lambda m: m[1] + markdown(runs) + "\n" + m[2], text, flags=re.S)
-        if n != 1:
-            sys.exit("%s: no place for the tables" % opt.docs)
+        for run, data in runs.items():
+            place = r"(<!-- measured %s -->\n).*?(<!-- end -->)" % run
+            text, n = re.subn(place, lambda m: m[1] + markdown(run, data) + "\n" + m[2], text, flags=re.S)
+            if n != 1:
+                sys.exit("%s: no place for the tables of %s" % (opt.docs, run))
         with open(opt.docs, "w") as f:
             f.write(text)
 
