@@ -9,19 +9,28 @@
 # COMPARE=FOLDER          results to compare with (default: those of XFS in the same section, if there are any)
 # RESULTS=FOLDER          where results go (default: build/fstests/<FSTYP>-<SECTION>[-<VARIANT>])
 # OVERLAY=0               without calf's branches for fstests' functions
+# CHECK=1                 with iomap_check loaded: what it reports fails the test (SECTION=lab: unless CHECK=0)
+# FAIL=new                exit status 1 only for what does not fail in COMPARE too
+# CPUS=1 SIZE=10          processors of a VM; GiB of each disk
 RUNNER=${RUNNER:-auto}
 export CALF_LONG=1
 fstyp=${FSTYP:-calf} section=${SECTION:-4k}
 unset FSTYP SECTION
-case $fstyp in xfs | btrfs) export KERNEL_CONFIG=${KERNEL_CONFIG:-full} ;; esac
+# The same kernel for all filesystems, so that what differs is theirs. One that watches is built without the others.
+case ${VARIANT:+variant}-$fstyp in
+variant-calf | variant-ext4) ;;
+*) export KERNEL_CONFIG=${KERNEL_CONFIG:-full} ;;
+esac
 . "$(dirname "$0")/vm.sh"
 export CALF_IMAGE=fstests
 
 [ -n "${FSTESTS:-}" ] || die "give FSTESTS=<folder of a built fstests tree> (calf neither ships nor builds it)"
 tree=$(realpath -e "$FSTESTS" 2>/dev/null) || die "FSTESTS=$FSTESTS: there is no such folder"
-counts JOBS LOOP LIMIT
+counts JOBS LOOP LIMIT SIZE
 OVERLAY=${OVERLAY-1}
-flags OVERLAY
+[ "$section" != lab ] || CHECK=${CHECK-1}
+flags OVERLAY CHECK
+case ${FAIL:-} in "" | any | new) ;; *) die "FAIL=$FAIL: give any or new" ;; esac
 case ${RERUN:-} in "" | failed) ;; *) die "RERUN=$RERUN: give failed" ;; esac
 [ -z "${COMPARE:-}" ] || [ -e "$COMPARE/results.json" ] || die "COMPARE=$COMPARE: there is no results.json of another run"
 lacks=()
@@ -32,11 +41,19 @@ done
 	die "FSTESTS=$FSTESTS lacks ${lacks[*]}: it is not a built fstests tree; build it as its README says (make in that folder)"
 
 out=${RESULTS:-$BUILD/fstests/$fstyp-$section${VARIANT:+-$VARIANT}}
+case $out in *[[:space:],]*) die "RESULTS=$out: the VM's disks and logs go there, and their paths can have neither blanks nor commas" ;; esac
 image=$BUILD/fstests/tree-$(digest <<<"$tree").img
 choice=(--tree "$tree" --image "$image" --fstyp "$fstyp" --section "$section" --tests "${TESTS:-}" --group "${GROUP:-}"
 	--exclude "${EXCLUDE:-}" --loop "${LOOP:-1}" ${RERUN:+--rerun})
 # What cannot be run is refused before anything is built for it (or installed: Python may not be there yet).
 [ ! -x /usr/bin/python3 ] || "$CALF_ROOT/tests/fstests/run.py" "${choice[@]}" --out "$out" --list >/dev/null || exit 2
+jobs=${JOBS:-1}
+for s in "$section" 4k; do
+	if [ -z "${COMPARE:-}" ] && [ "$fstyp" != xfs ] && [ -e "$BUILD/fstests/xfs-$s/results.json" ]; then
+		COMPARE=$BUILD/fstests/xfs-$s
+	fi
+done
+[ "${FAIL:-}" != new ] || [ -n "${COMPARE:-}" ] || die "FAIL=new: there is no run to compare with: run FSTYP=xfs first, or give COMPARE="
 mkdir -p "$out"
 out=$(realpath "$out")
 exec {FST_LOCK}>"$out/lock"
@@ -46,6 +63,8 @@ variants=()
 case $fstyp-$section in
 calf-lab) variants=(lab) ;;
 calf-*) variants=(release) ;;
+# For the checker, which lies beside it; calf itself is not loaded.
+*) [ -z "$CHECK" ] || variants=(release) ;;
 esac
 if [ "${1:-}" = --built ]; then built; else
 	prepare_kernel
@@ -67,9 +86,9 @@ fi
 install -m 755 "$CALF_ROOT/tests/fstests/guest.sh" "$stage/tests/fstests"
 cp "$CALF_ROOT"/tests/fstests/overlay/* "$stage/tests/overlay/"
 cp "$KDIR/.config" "$stage/tests/kernel.config"
-args=()
-for v in "${variants[@]}"; do args+=("$v=$(module_path "$v")"); done
-"$CALF_ROOT/qemu/payload.sh" "$out/payload.img" "${args[@]}" "$stage" || exit 2
+modules=()
+for v in "${variants[@]}"; do modules+=("$v=$(module_path "$v")"); done
+"$CALF_ROOT/qemu/payload.sh" "$out/payload.img" "${modules[@]}" "$stage" || exit 2
 
 # The tree as a disk, made anew when something in it is newer; the tree itself is never written.
 lock "fstests-tree-$(digest <<<"$image")"
@@ -84,10 +103,6 @@ if [ ! -e "$image" ] || [ -n "$(find "$tree" -name .git -prune -o -newer "$image
 fi
 exec {CALF_LOCK_FD}>&-
 
-jobs=${JOBS:-1}
-if [ -z "${COMPARE:-}" ] && [ "$fstyp" != xfs ] && [ -e "$BUILD/fstests/xfs-$section/results.json" ]; then
-	COMPARE=$BUILD/fstests/xfs-$section
-fi
 # Disks in memory where there is plenty: a flush costs nothing there.
 disks=$out/disks
 if [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt $((jobs * 8 << 20)) ] 2>/dev/null; then
@@ -96,9 +111,13 @@ if [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt $((jobs * 8 
 fi
 machine=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG" --payload "$out/payload.img")
 [ "$RUNNER" = qemu ] || machine+=(--uml)
+args=(--jobs "$jobs" --limit "${LIMIT:-900}" ${COMPARE:+--compare "$COMPARE"} ${CPUS:+--cpus "$CPUS"} ${SIZE:+--size "$SIZE"})
+for w in ${CALF_APPEND:-}; do args+=(--append "$w"); done
+[ -n "$OVERLAY" ] || args+=(--no-overlay)
+[ -z "$CHECK" ] || args+=(--check)
+[ "${FAIL:-}" != new ] || args+=(--new)
 commit=$(git -C "$CALF_ROOT" describe --always --dirty 2>/dev/null || true)
 st=0
-"$CALF_ROOT/tests/fstests/run.py" "${choice[@]}" --out "$out" --disks "$disks" \
-	--jobs "$jobs" --limit "${LIMIT:-900}" ${COMPARE:+--compare "$COMPARE"} \
-	--commit "$commit" --kernel-release "$KRELEASE" $([ -n "$OVERLAY" ] || echo --no-overlay) -- "${machine[@]}" || st=$?
+"$CALF_ROOT/tests/fstests/run.py" "${choice[@]}" --out "$out" --disks "$disks" "${args[@]}" \
+	--commit "$commit" --kernel-release "$KRELEASE" -- "${machine[@]}" || st=$?
 exit $st

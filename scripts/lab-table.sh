@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # `make lab-table`: every switch TIMES times (100) on and off in one boot, then writes docs/bugs/long-run.md from what
 # the run has printed. With RUNNER=uml about half an hour on two idle cores.
+CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 
 [ -z "${REPRO:-}" ] || die "REPRO=$REPRO: docs/bugs/long-run.md is of all switches; for these: make run REPRO=\"$REPRO --times 100\""

@@ -4,6 +4,7 @@
 # docs/bugs/mutation.md. A bug may take the VM with it; the rest goes on in another.
 #
 # SWITCHES=NAME,NAME     only these (none: without any); the rows of the others stay
+CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 mapfile -t all < <(switch_names)
 names=(none "${all[@]}")

@@ -14,6 +14,7 @@
 #
 # Two VMs with CPUS=1 and half of the seeds each (in two clones) take half of the time of one: these are programs of
 # one thread, and UML's processors wait spinning. The kernel hands the words on its command line to process 1 as environment.
+CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 counts SEEDS STEPS OPS PART HOURS
 numbers FIRST

@@ -73,6 +73,11 @@ for v in EXCLUDE=475 EXCLUDE=generic/999 EXCLUDE=nosuch TESTS=475 GROUP=nosuch; 
 done
 refused "no test is left to run" FSTESTS="$fake" TESTS=1 EXCLUDE=quick scripts/fstests.sh
 refused "OVERLAY=no: give 1" FSTESTS="$fake" OVERLAY=no scripts/fstests.sh
+refused "CHECK=no: give 1" FSTESTS="$fake" CHECK=no scripts/fstests.sh
+refused "SIZE=0: give a whole number" FSTESTS="$fake" SIZE=0 scripts/fstests.sh
+refused "FAIL=old: give any or new" FSTESTS="$fake" FAIL=old scripts/fstests.sh
+refused "FAIL=new: there is no run to compare with" FSTESTS="$fake" FAIL=new scripts/fstests.sh
+for v in "a b" a,b; do refused "can have neither blanks nor commas" FSTESTS="$fake" RESULTS="$tmp/$v" scripts/fstests.sh; done
 refused "RERUN=all: give failed" FSTESTS="$fake" RERUN=all scripts/fstests.sh
 refused "COMPARE=nosuch: there is no" FSTESTS="$fake" COMPARE=nosuch scripts/fstests.sh
 refused "fstests-1k: give FSTESTS=" SUITES=fstests-1k scripts/nightly.py

@@ -77,6 +77,14 @@ ok "the page" said all/index.html 'the injected reason'
 
 run all --rerun
 ok "only what failed runs again" said all.log '^fstests: 6 tests'
+run all --tests generic/001
+run all --rerun
+ok "of the last run only" said all.log 'nothing to run again'
+run new --tests generic/002 --compare "$log/all"
+ok "a failure that was there before is one" [ $? = 1 ]
+run new --tests generic/002 --compare "$log/all" --new
+ok "unless only new ones are asked for" [ $? = 0 ]
+ok "it is named all the same" said new.log '^failed in all too: generic/002$'
 run branches --tests generic/011 --no-overlay
 ok "without calf's branches" verdict branches 011 notrun 'unknown filesystem calf'
 run loop --tests generic/001 --loop 3
@@ -93,4 +101,30 @@ ok "a test that check does not run" verdict silent 012 failed 'check did not run
 run left --group left
 ok "a VM that leaves something behind is a failure" [ $? = 1 ]
 ok "what it left" said left.log 'failed: .*the injected leftover$'
+run stray --tests "generic/015 generic/001"
+ok "what the kernel says when no test runs is a failure" [ $? = 1 ]
+ok "it is told" said stray.log 'failed: .*before the first test.*BUG: injected between tests'
+run late --tests generic/016
+ok "a kernel that dies after the last test is a failure" [ $? = 1 ]
+ok "it is told too" said late.log 'Kernel panic'
+run share --tests "generic/001 generic/006 generic/009" --jobs 3
+ok "each VM has its share" test -e "$log/share/vm/0-001" -a -e "$log/share/vm/1-001" -a -e "$log/share/vm/2-001"
+run broken --section lab --check --tests "generic/001 generic/014 generic/006"
+ok "a contract that a test breaks" verdict broken 014 failed '^contract broken: C-UNSHARE-HOLE-NORESV .*iomap_check:G7'
+ok "is not the next test's" verdict broken 006 passed '^$'
+
+# How tests are dealt out needs no VM.
+ok "a loop over several VMs deals out whole rounds" python3 - "$here/tests/fstests" <<-'END'
+	import argparse, sys
+	sys.path.insert(0, sys.argv[1])
+	sys.dont_write_bytecode = True
+	import run
+	tests = ["generic/%03d" % n for n in range(1, 11)]
+	deal = run.Deal(argparse.Namespace(jobs=2, loop=5), tests, {t: 5 + n for n, t in enumerate(tests)})
+	portions = []
+	while deal.left:
+	    portions.append(deal.take())
+	print("    |", [len(p) for p in portions])
+	sys.exit(sum(portions, []) != tests[::-1] * 5 or len(portions) > 12 or any(len(set(p)) != len(p) for p in portions))
+END
 exit $st

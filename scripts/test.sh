@@ -113,7 +113,7 @@ if [ -z "${T:-}" ]; then
 	step "runner" scripts/test-runner.sh "$LOG/runner" "${VM[@]}"
 	machine=("$CALF_ROOT/qemu/run" --kernel "$KERNEL" --root "$ROOTIMG")
 	[ "$RUNNER" = qemu ] || machine+=(--uml)
-	step "make fstests" scripts/test-fstests.sh "$LOG/fstests" "release=$(module_path release)" "$BUILD/stage" -- "${machine[@]}"
+	step "make fstests" scripts/test-fstests.sh "$LOG/fstests" "release=$(module_path release)" "lab=$(module_path lab)" "$BUILD/stage" -- "${machine[@]}"
 fi
 
 vm_command test

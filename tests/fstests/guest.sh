@@ -62,6 +62,17 @@ export HOST_OPTIONS=/tmp/config
 # shellcheck disable=SC2086
 "mkfs.$FST_FSTYP" $FST_MKFS_FORCE $FST_MKFS "$TEST" >/tmp/mkfs 2>&1 || die "mkfs.$FST_FSTYP: $(tail -n 1 /tmp/mkfs)"
 
+# What watches contracts: the checks of a laboratory build, and iomap_check where it is asked for. They count; what a
+# test adds is its own.
+if [ "$FST_CHECK" = 1 ]; then
+	insmod /payload/iomap_check.ko || die "iomap_check does not load"
+fi
+broken() {
+	awk '$2 + 0 > 0 { print $1, $2 }' /sys/kernel/debug/calf/checks
+	awk 'NR > 1 && !/^#/ && $5 + 0 > 0 { print "iomap_check:" $1, $5 }' /sys/kernel/debug/iomap_check/rules
+} 2>/dev/null
+before=$(broken)
+
 # No new test for so long: the blocked tasks go to the kernel's log; run.py ends the VM a little later.
 dmesg -w | grep --line-buffered -o 'run fstests .* at' | while :; do
 	read -t "$FST_LIMIT" -r _ && continue
@@ -74,7 +85,7 @@ done &
 test='' lines=()
 flush() {
 	[ -n "$test" ] || return
-	local base=/tmp/results/$test all verdict=failed reason='' f
+	local base=/tmp/results/$test all verdict=failed reason='' f now
 	all=$(printf '%s\n' "${lines[@]}")
 	if [ -e "$base.notrun" ]; then
 		verdict=notrun reason=$(head -n 1 "$base.notrun")
@@ -87,6 +98,13 @@ flush() {
 		verdict=passed
 	else
 		reason="check said: ${lines[0]}"
+	fi
+	now=$(broken)
+	if [ "$now" != "$before" ]; then
+		verdict=failed
+		reason+="${reason:+, }contract broken: $(grep -vxFf <(echo "$before") <<<"$now" | cut -d' ' -f1 | paste -sd' ')"
+		[ "$FST_CHECK" != 1 ] || { lines+=("---- the last reports of iomap_check") && mapfile -t -O ${#lines[@]} lines < <(tail -n 8 /sys/kernel/debug/iomap_check/reports); }
+		before=$now
 	fi
 	echo "FST result $test $verdict $reason"
 	if [ $verdict = failed ]; then

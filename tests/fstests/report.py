@@ -12,9 +12,12 @@ import collections
 import html
 import json
 import os
+import re
 import sys
 import time
 
+# What no XML may hold, not even as a reference.
+NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 GOOD = ("passed", "notrun")
 VERDICTS = ("passed", "failed", "hung", "panicked", "notrun")
 
@@ -47,6 +50,7 @@ def begin(opt):
     """What is there becomes the earlier run."""
     os.makedirs(opt.out, exist_ok=True)
     write(opt.out, "previous.json", json.dumps(read(opt.out), indent=0))
+    opt.run = time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def join(results):
@@ -68,19 +72,19 @@ def join(results):
 def save(opt, results, partial):
     """results.json; at the end the reports and the sum too. Returns 0 if nothing failed."""
     now = read(opt.out, "previous.json")
-    now.update(fstyp=opt.fstyp, section=opt.section, kernel=opt.kernel_release)
+    now.update(fstyp=opt.fstyp, section=opt.section, kernel=opt.kernel_release, run=opt.run)
     joined = join(results)
     for r in joined:
-        now["tests"][r["test"]] = {**r, "date": time.strftime("%Y-%m-%d %H:%M"), "commit": opt.commit}
+        now["tests"][r["test"]] = {**r, "date": time.strftime("%Y-%m-%d %H:%M"), "commit": opt.commit, "run": opt.run}
     write(opt.out, "results.json", json.dumps(now, indent=1))
     if partial:
         return 0
     write(opt.out, "results.ktap", ktap(joined))
-    write(opt.out, "junit.xml", junit(opt, joined))
     others = [("before", read(opt.out, "previous.json")["tests"])]
     if opt.compare:
         others.append((os.path.basename(os.path.normpath(opt.compare)), read(opt.compare)["tests"]))
     write(opt.out, "index.html", page(opt, joined, others))
+    write(opt.out, "junit.xml", junit(opt, joined))
     count = collections.Counter(r["verdict"] for r in joined)
     for r in joined:
         if r["verdict"] not in GOOD:
@@ -90,10 +94,17 @@ def save(opt, results, partial):
         if worse:
             print("passed in %s, not now: %s" % (name, " ".join(worse)))
     bad = sum(count[v] for v in VERDICTS if v not in GOOD)
+    also = 0
+    if opt.compare:
+        there = others[-1][1]
+        both = [r["test"] for r in joined if r["verdict"] not in GOOD and there.get(r["test"], {}).get("verdict", "passed") not in GOOD]
+        also = len(both)
+        if both:
+            print("failed in %s too: %s" % (others[-1][0], " ".join(both)))
     print("results: %s" % os.path.join(opt.out, "index.html"))
     print("%d passed, %d failed, %d not run%s" % (count["passed"], bad, count["notrun"], "".join(
         ", %d of the failed %s" % (count[v], v) for v in ("hung", "panicked") if count[v])))
-    return 1 if bad else 0
+    return 1 if bad - (also if opt.new else 0) else 0
 
 
 def ktap(results):
@@ -113,12 +124,13 @@ def junit(opt, results):
     cases = []
     for r in results:
         case = TestCase(r["test"], "fstests.%s.%s" % (opt.fstyp, opt.section), r["seconds"])
+        reason, log = NOT_IN_XML.sub("?", r["reason"]), NOT_IN_XML.sub("?", log_text(opt.out, r))
         if r["verdict"] == "notrun":
-            case.add_skipped_info(r["reason"])
+            case.add_skipped_info(reason)
         elif r["verdict"] == "failed":
-            case.add_failure_info(r["reason"], log_text(opt.out, r))
+            case.add_failure_info(reason, log)
         elif r["verdict"] != "passed":
-            case.add_error_info("%s: %s" % (r["verdict"], r["reason"]), log_text(opt.out, r))
+            case.add_error_info("%s: %s" % (r["verdict"], reason), log)
         cases.append(case)
     return to_xml_report_string([TestSuite("fstests %s %s" % (opt.fstyp, opt.section), cases)])
 

@@ -33,7 +33,7 @@ DEAD = re.compile(r"Kernel panic|Fatal exception|kernel BUG at")
 # What fstests' own look at the kernel's log leaves out; it knows WARNING, BUG, lockdep, UBSAN.
 COMPLAINT = re.compile(
     r"VFS: Busy inodes|INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|Bad page state"
-    r"|scheduling while atomic|KASAN:|kmemleak: \d+ new suspected|panicked at|iomap_check:|calf-check:|calf: contract|Objects remaining"
+    r"|scheduling while atomic|KASAN:|kmemleak: \d+ new suspected|panicked at|Objects remaining"
 )
 STOPPED = "stopped"
 NOTHING = "nothing"  # where a test's name would be: no test was running
@@ -58,7 +58,7 @@ def load(name, path):
     return module
 
 
-Tail = load("qemu_run", os.path.join(HERE, "../../qemu/run")).Tail
+qemu_run = load("qemu_run", os.path.join(HERE, "../../qemu/run"))
 
 
 def die(text):
@@ -100,12 +100,13 @@ def choose(opt, known):
 
     chosen = dict.fromkeys(t for w in words(opt.tests) + words(opt.group) for t in matching(w))
     if opt.rerun:
-        bad = [t for t, r in report.read(opt.out)["tests"].items() if r["verdict"] not in (PASSED, NOTRUN)]
+        before = report.read(opt.out)
+        bad = [t for t, r in before["tests"].items() if r["verdict"] not in (PASSED, NOTRUN) and r.get("run") == before.get("run")]
         chosen = dict.fromkeys(t for t in bad if not chosen or t in chosen)
         if not chosen:
             die("nothing to run again: no test of the last run failed")
     out = {t for w in words(opt.exclude) for t in matching(w)}
-    return [t for t in chosen if t not in out] * opt.loop
+    return [t for t in chosen if t not in out]
 
 
 class Deal:
@@ -114,9 +115,14 @@ class Deal:
     def __init__(self, opt, tests, known_seconds):
         self.opt, self.seconds = opt, known_seconds
         self.lock = threading.Lock()
+        self.change = threading.Condition(self.lock)
         # With several VMs the long ones first, so that none is left alone with them at the end.
-        self.left = sorted(tests, key=lambda t: -self.expect(t)) if opt.jobs > 1 else list(tests)
-        self.total, self.results, self.error = len(tests), [], None
+        once = sorted(tests, key=lambda t: -self.expect(t)) if opt.jobs > 1 else list(tests)
+        self.left = once * opt.loop
+        # A boot is worth so many seconds of tests, if that leaves some for each VM.
+        self.least = min(60, sum(map(self.expect, self.left)) / opt.jobs)
+        self.dealt = []  # to VMs that run, without a result yet
+        self.total, self.results, self.error = len(self.left), [], None
         self.after = []  # what was found when a VM's tests were over: a module that stays, lost memory
         self.began = time.monotonic()
         self.told = 0
@@ -125,32 +131,48 @@ class Deal:
         return self.seconds.get(test, 15)
 
     def take(self):
-        with self.lock:
+        """The next portion; empty when all tests have a result, or there is an error."""
+        with self.change:
+            # What another VM has may come back, when its kernel dies.
+            while not self.left and self.dealt and not self.error:
+                self.change.wait(1)
+            limit = PORTION_SECONDS
+            if self.opt.jobs > 1:
+                # Smaller ones towards the end, so that all VMs end at about the same time.
+                limit = min(limit, max(self.least, sum(map(self.expect, self.left)) / (2 * self.opt.jobs)))
             portion, seconds = [], 0
             while self.left and not self.error and len(portion) < PORTION_TESTS:
                 # The same test twice (LOOP) is for another boot: check would run it once.
-                if portion and (seconds + self.expect(self.left[0]) > PORTION_SECONDS or self.left[0] in portion):
+                if portion and (seconds + self.expect(self.left[0]) > limit or self.left[0] in portion):
                     break
                 portion.append(self.left.pop(0))
                 seconds += self.expect(portion[-1])
+            self.dealt += portion
             return portion
 
     def give_back(self, tests):
-        with self.lock:
+        """A VM has ended, and these tests had no turn."""
+        with self.change:
+            for t in tests:
+                self.dealt.remove(t)
             self.left[:0] = tests
+            self.change.notify_all()
 
     def result(self, r):
-        with self.lock:
+        with self.change:
             self.results.append(r)
+            if r["test"] in self.dealt:
+                self.dealt.remove(r["test"])
             self.show(r)
             report.save(self.opt, self.results, partial=True)
+            self.change.notify_all()
 
     def show(self, r):
         n = {v: sum(x["verdict"] == v for x in self.results) for v in (PASSED, NOTRUN)}
         done = len(self.results)
         bad = done - n[PASSED] - n[NOTRUN]
         spent = time.monotonic() - self.began
-        expected = sum(map(self.expect, self.left))
+        expected = sum(map(self.expect, self.left + self.dealt))
         known = sum(self.expect(x["test"]) for x in self.results) or 1
         left = "about %s left" % report.clock(expected * spent / known) if spent > 30 else ""
         status = f"[{done}/{self.total}] {n[PASSED]} passed, {bad} failed, {n[NOTRUN]} not run, " \
@@ -200,9 +222,10 @@ class Boot:
         shutil.rmtree(self.log, ignore_errors=True)
         os.makedirs(self.log)
         self.results = {}
-        self.current = self.started = None  # by the kernel's port
+        self.current = self.started = self.latest = None  # by the kernel's port
         self.idle = time.monotonic()  # since when no test runs
         self.kernel = {}  # test -> its lines
+        self.stray = []  # what the kernel complained of while no test ran
         self.seconds = {}
         self.last = None  # the result that FST | lines belong to
         self.error = None
@@ -220,7 +243,7 @@ class Boot:
         words = {
             "FST_FSTYP": o.fstyp, "FST_LIMIT": int(o.limit), "FST_OVERLAY": int(o.overlay),
             "FST_MKFS": section.get("mkfs", ""), "FST_MKFS_FORCE": FORCE[o.fstyp], "FST_MOUNT": section.get("mount", ""),
-            "FST_FSCK": "-n", "FST_TESTS": " ".join(self.tests),
+            "FST_FSCK": "-n", "FST_CHECK": int(o.check), "FST_TESTS": " ".join(self.tests),
         }
         if o.fstyp == "calf" and not o.overlay:
             # Its own words for an unknown filesystem force nothing.
@@ -236,6 +259,8 @@ class Boot:
         o = self.opt
         disks = {n: self.disk(n, s) for n, s in (("test", o.size), ("scratch", o.size), ("logwrites", o.size))}
         args = o.runner + ["--quiet", "--log", self.log, "--cpus", str(o.cpus), "--memory", o.memory]
+        for word in o.append:
+            args += ["--append", word]
         for name, path in disks.items():
             args += ["--disk", f"calf{name}={path}"]
         args += ["--disk-ro", f"calfwork={self.work()}", "--disk-ro", f"calffstests={o.image}"]
@@ -258,13 +283,15 @@ class Boot:
         return self.judge(killed)
 
     def watch(self):
-        kernel, guest = (Tail(os.path.join(self.log, n)) for n in ("console.log", "guest.log"))
+        kernel, guest = (qemu_run.Tail(os.path.join(self.log, n)) for n in ("console.log", "guest.log"))
         killed = None
         while True:
             gone = self.vm.process.poll() is not None
+            # What the kernel said before the guest spoke is read before it is heard.
+            heard = list(guest.lines())
             for line in kernel.lines():
                 self.kernel_line(line)
-            for line in guest.lines():
+            for line in heard:
                 self.guest_line(line)
             if gone or killed:
                 return killed
@@ -283,16 +310,20 @@ class Boot:
             self.dead = True
         if self.current:
             self.kernel.setdefault(self.current, []).append(line)
+        elif qemu_run.TROUBLE.search(line) and not qemu_run.KERNELS_OWN.search(line):
+            # Nobody else hears it: fstests looks at the log of a test, qemu/run cannot tell it from a test's.
+            self.stray.append((self.latest, line.split("] ", 1)[-1]))
 
     def end_of_current(self):
         if self.current:
             self.seconds[self.current] = time.monotonic() - self.started
             self.idle = time.monotonic()
+            self.latest = self.current
         self.current = self.started = None
 
     def guest_line(self, line):
         if line.startswith("calf-init: "):
-            self.deal.after.append("%s: %s" % (self.log, line[len("calf-init: "):]))
+            self.found(line[len("calf-init: "):])
         if not line.startswith("FST "):
             return
         _, kind, *rest = line.split(" ", 2)
@@ -322,7 +353,7 @@ class Boot:
             return
         r["seconds"] = round(self.seconds.get(r["test"], 0), 1)
         said = self.kernel.pop(r["test"], [])
-        found = [x for x in said if COMPLAINT.search(x)]
+        found = [x for x in said if COMPLAINT.search(x) or DEAD.search(x)]
         if found and r["verdict"] in (PASSED, FAILED):
             r["reason"] = ", ".join(filter(None, [r["reason"], "kernel: " + found[0].split("] ", 1)[-1]]))
             r["verdict"] = FAILED
@@ -341,21 +372,25 @@ class Boot:
         left = [t for t in self.tests if t not in self.results]
         if self.deal.error == STOPPED:
             return left, None
+        for test, line in self.stray[:1]:
+            where = "after %s" % test if test else "before the first test"
+            self.found("the kernel said %s, when no test ran: %s" % (where, line))
         if self.error:
             return left, "error " + self.error
         if self.done:
             for t in left:
                 self.last = {"test": t, "verdict": FAILED, "reason": "check did not run it", "text": []}
                 self.publish()
+            if killed or self.vm.process.returncode in (qemu_run.INFRA, qemu_run.TIMEOUT):
+                self.found("the VM did not come to its end when its tests were over")
             return [], None
         at = killed or self.current
-        if at == NOTHING:
-            print(f"fstests: a VM did not come to its next test, again in another: {self.log}", file=sys.stderr)
-        if at is None or at not in left:
-            # Between two tests, or before the first.
-            if self.dead and left and self.results:
-                at = [t for t in self.tests if t in self.results][-1]
-                print(f"fstests: the kernel died after {at}: {self.log}", file=sys.stderr)
+        if at not in left:
+            # Between two tests, before the first, or after the last.
+            if self.results and not (self.stray and self.dead):
+                self.found("the VM %s after %s" % ("stood still" if killed else "ended", self.latest))
+            elif not self.results:
+                print(f"fstests: a VM did not come to its first test, again in another: {self.log}", file=sys.stderr)
             return left, None
         self.seconds[at] = time.monotonic() - self.started if self.started else 0
         if killed:
@@ -366,6 +401,9 @@ class Boot:
         self.last = {"test": at, "verdict": verdict, "reason": reason, "text": ["VM: " + self.log]}
         self.publish()
         return [t for t in left if t != at], None
+
+    def found(self, text):
+        self.deal.after.append("%s: %s" % (self.log, text))
 
 
 def options():
@@ -385,10 +423,13 @@ def options():
     p.add_argument("--size", type=lambda s: int(s) << 30, default=10 << 30, help="GiB of each disk (sparse)")
     p.add_argument("--disks", help="folder for the disks")
     p.add_argument("--memory", default="2G")
+    p.add_argument("--append", action="append", default=[], help="a word for the kernel's command line")
+    p.add_argument("--check", action="store_true", help="with iomap_check loaded")
     p.add_argument("--cpus", type=int, default=1)
     p.add_argument("--rerun", action="store_true", help="only tests that failed in the last run")
     p.add_argument("--no-overlay", dest="overlay", action="store_false", help="without calf's branches for fstests")
     p.add_argument("--compare", default="", help="results of another run (folder)")
+    p.add_argument("--new", action="store_true", help="only what does not fail in --compare too is a failure")
     p.add_argument("--commit", default="")
     p.add_argument("--kernel-release", default="")
     p.add_argument("--list", action="store_true", help="only print the names of the tests")
@@ -415,7 +456,7 @@ def main():
     deal = Deal(opt, tests, report.durations(opt.out))
     report.begin(opt)
     print("fstests: %d tests of %s on %s, section %s, %d VM%s" % (
-        len(tests), opt.tree, opt.fstyp, opt.section, opt.jobs, "s" * (opt.jobs > 1)), file=sys.stderr)
+        deal.total, opt.tree, opt.fstyp, opt.section, opt.jobs, "s" * (opt.jobs > 1)), file=sys.stderr)
     vms = [Vm(deal, n) for n in range(opt.jobs)]
     try:
         for vm in vms:
