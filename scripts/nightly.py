@@ -45,6 +45,7 @@ SUITES = [
     ("debug", "test T=@all VARIANT=debug", "VM"),
     ("debug-run", "run VARIANT=debug", "VM"),
     ("debug-replay", "replay SEQUENCES=40 VARIANT=debug", "VM"),
+    ("debug-crash", "crash KILLS=20 VARIANT=debug", "VM"),
     ("debug-fstests", "fstests GROUP=clone VARIANT=debug RESULTS=build/fstests/calf-debug", "VM"),
     ("kasan", "test T=@all VARIANT=kasan", "VM"),
     ("kasan-run", "run VARIANT=kasan", "VM"),
