@@ -73,12 +73,29 @@ pub struct Plan {
     pub lost_flush: Option<usize>,
 }
 
+/// Kinds of sets of writes.
+const KINDS: usize = 4;
+
+/// Which of `n` writes are done: all but one, one alone, the first few, any.
+fn choose(kind: usize, n: usize, rng: &mut Rng) -> Vec<bool> {
+    let odd = rng.below(n as u64) as usize;
+    let one = |w| match kind % KINDS {
+        0 => w != odd,
+        1 => w == odd,
+        2 => w < odd,
+        _ => rng.below(2) == 1,
+    };
+    (0..n).map(one).collect()
+}
+
 struct Walk<'a, F> {
     plan: Plan,
     image: Image,
     marks: usize,
     seen: HashSet<(u64, usize)>,
     number: usize,
+    /// The next kind of set: all are tried in turn, however few an interval is given.
+    kind: usize,
     judge: &'a mut F,
 }
 
@@ -105,17 +122,12 @@ impl<F: FnMut(State) -> bool> Walk<'_, F> {
         let every = n < 20 && 1usize << n <= self.plan.torn;
         let count = if every { 1usize << n } else { self.plan.torn };
         for i in 0..count {
-            let odd = rng.below(n as u64) as usize;
-            let chosen: Vec<bool> = (0..n)
-                .map(|w| match i % 4 {
-                    _ if every => i >> w & 1 == 1,
-                    // All but one, one alone, the first few, any.
-                    0 => w != odd,
-                    1 => w == odd,
-                    2 => w < odd,
-                    _ => rng.below(2) == 1,
-                })
-                .collect();
+            let chosen: Vec<bool> = if every {
+                (0..n).map(|w| i >> w & 1 == 1).collect()
+            } else {
+                self.kind += 1;
+                choose(self.kind, n, &mut rng)
+            };
             let mut undo = Vec::new();
             for ((at, data), _) in writes.iter().zip(&chosen).filter(|(_, c)| **c) {
                 undo.push((*at, self.image.write(*at, data)));
@@ -149,6 +161,7 @@ pub fn walk(
         marks: 0,
         seen: HashSet::new(),
         number: 0,
+        kind: plan.seed as usize % KINDS,
         judge,
     };
     let mut plain: Vec<(usize, &[u8])> = Vec::new();
@@ -245,6 +258,45 @@ mod tests {
         }
         assert!(want([1, 1, 3, 0], 1) && want([1, 1, 3, 4], 1));
         assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn every_kind_of_set_is_tried() {
+        // Eight writes in each interval, and too few sets for all kinds.
+        let one = |i: u8| {
+            let mut w: Vec<Entry> = (0..8).map(|at| plain(at * 512, i, 1)).collect();
+            w.push(Entry::Flush);
+            w
+        };
+        let log: Vec<Entry> = (1..=8).flat_map(one).collect();
+        for torn in [1, 2, 3] {
+            let plan = Plan {
+                block: 512,
+                torn,
+                seed: 5,
+                lost_flush: None,
+            };
+            let (mut some, mut found) = (Vec::new(), [0; KINDS]);
+            walk(&Image::new(vec![0; 512 * 8]), &log, plan, &mut |s| {
+                let heads = s.image.bytes.chunks(512).map(|c| c[0]);
+                some.push(heads.collect::<Vec<u8>>());
+                true
+            });
+            for heads in some {
+                let new = heads.iter().max().copied().unwrap_or(0);
+                let is: Vec<bool> = heads.iter().map(|b| *b == new).collect();
+                let count = is.iter().filter(|b| **b).count();
+                let first = is.iter().take_while(|b| **b).count();
+                match count {
+                    8 => {}
+                    7 => found[0] += 1,
+                    1 => found[1] += 1,
+                    n if n == first => found[2] += 1,
+                    _ => found[3] += 1,
+                }
+            }
+            assert!(!found.contains(&0), "{torn} sets: {found:?}");
+        }
     }
 
     #[test]
