@@ -3,7 +3,8 @@
 //! The mounted tree that operations work on, and the history of what they did.
 
 use crate::ops::{Target, OPS};
-use crate::world::{Ack, Event, History, Kind, Node, World};
+use crate::tree;
+use crate::world::{Ack, Event, History, Kind, Node, Times, World};
 use calf_vmlib::file::{clone_file, open, open_direct, patterned};
 use calf_vmlib::sys::{self, Aligned};
 use calf_vmlib::{ensure_eq, Context, Result};
@@ -26,6 +27,8 @@ pub struct Bench<'a> {
     pub now: World,
     /// What happened.
     pub history: History,
+    /// No inode that an operation makes is older than this.
+    begun: i64,
 }
 
 /// What follows an operation.
@@ -90,6 +93,7 @@ impl<'a> Bench<'a> {
                 start,
                 events: Vec::new(),
             },
+            begun: 0,
         }
     }
 
@@ -114,7 +118,19 @@ impl<'a> Bench<'a> {
         let data = b.data("a").to_vec();
         b.event(Event::Write { node, at: 0, data });
         b.set_xattr("a", b"old".to_vec())?;
+        b.look_at_times()?;
         Ok(b.now)
+    }
+
+    /// Tells which times have changed.
+    pub fn look_at_times(&mut self) -> Result {
+        for (path, node) in self.now.names.clone() {
+            let times = tree::times(&self.path(&path))?;
+            if times != self.now.nodes[node].times {
+                self.event(Event::Times { node, times });
+            }
+        }
+        Ok(())
     }
 
     /// Tells what happened.
@@ -131,8 +147,11 @@ impl<'a> Bench<'a> {
     /// caller puts in the log.
     pub fn step(&mut self, op: usize, sync: Sync) -> Result<bool> {
         self.seed += 1;
+        let changes = self.now.nodes.iter().map(|n| n.times.change);
+        self.begun = changes.max().unwrap_or(0);
         let (name, run) = OPS[op];
         let target = run(self).ctx(name)?;
+        self.look_at_times()?;
         let target = target.filter(|t| self.now.names.contains_key(*t));
         if sync == Sync::All {
             rustix::fs::syncfs(File::open(self.mnt)?).ctx("syncfs")?;
@@ -141,6 +160,7 @@ impl<'a> Bench<'a> {
         }
         if sync == Sync::Other {
             self.set_xattr("same", self.pattern(0, 20))?;
+            self.look_at_times()?;
         }
         let target = if sync == Sync::Other {
             Some("same")
@@ -207,7 +227,10 @@ impl<'a> Bench<'a> {
 
     /// An inode that has no name yet.
     pub fn fresh(&mut self, kind: Kind, mode: u32) -> usize {
-        self.now.nodes.push(Node::new(kind, mode));
+        let mut node = Node::new(kind, mode);
+        let (born, data, change) = (self.begun, self.begun, self.begun);
+        node.times = Times { born, data, change };
+        self.now.nodes.push(node);
         self.now.nodes.len() - 1
     }
 

@@ -6,13 +6,14 @@
 //! do nothing; every other failure is one of the filesystem.
 
 use crate::bench::Bench;
-use crate::world::{Event, Kind};
+use crate::world::{Attr, Event, Kind};
 use calf_vmlib::file::{clone_file, clone_range, fallocate, punch, unshare};
 use calf_vmlib::sys::{self, Map};
 use calf_vmlib::{ensure_eq, Context, Result};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, CWD};
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{fchown, FileExt, PermissionsExt};
+use std::time::{Duration, SystemTime};
 
 /// What `fsync` after the operation is done to: a path, or nothing if the operation does not apply.
 pub type Target = Result<Option<&'static str>>;
@@ -53,6 +54,8 @@ pub const OPS: &[(&str, Op)] = &[
     ("setxattr", setxattr),
     ("removexattr", removexattr),
     ("chmod", chmod),
+    ("chown", chown),
+    ("utimes", utimes),
     ("tmpfile", tmpfile),
     ("mknod", mknod),
 ];
@@ -355,7 +358,28 @@ fn chmod(b: &mut Bench) -> Target {
     let (f, node) = b.file("a")?;
     let mode = 0o600 | (b.seed as u32 & 7);
     f.set_permissions(fs::Permissions::from_mode(mode))?;
-    b.event(Event::Mode { node, mode });
+    let owner = b.now.nodes[node].attr.owner;
+    let attr = Attr { mode, owner };
+    b.event(Event::Attr { node, attr });
+    Ok(Some("a"))
+}
+
+fn chown(b: &mut Bench) -> Target {
+    let (f, node) = b.file("a")?;
+    let owner = (1000 + b.seed as u32, 2000 + b.seed as u32);
+    fchown(&f, Some(owner.0), Some(owner.1)).ctx("chown")?;
+    let mode = b.now.nodes[node].attr.mode;
+    let attr = Attr { mode, owner };
+    b.event(Event::Attr { node, attr });
+    Ok(Some("a"))
+}
+
+/// The bench looks at all times after each operation; here before, too, in case the file is new: time goes back.
+fn utimes(b: &mut Bench) -> Target {
+    let (f, _) = b.file("a")?;
+    b.look_at_times()?;
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000 + b.seed, 123_456_789);
+    f.set_modified(long_ago).ctx("utimes")?;
     Ok(Some("a"))
 }
 

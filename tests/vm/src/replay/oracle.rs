@@ -8,9 +8,10 @@
 //!   event of the first kind that replaced them (a truncation).
 //! * A file that grew by writing has its old size, its new one, or the end of a block between; the
 //!   block that the size ends in holds what was written when it grew.
-//! * Permissions are like blocks.
+//! * Permissions and owner are like blocks. Each time lies between the earliest and the latest that it
+//!   may be by events like blocks: exactly that one, if there was no other since it was acknowledged.
 
-use crate::world::{rename, set_xattr, Ack, Event, History, Kind, Node, Tree, World};
+use crate::world::{rename, set_xattr, Ack, Attr, Event, History, Kind, Node, Times, Tree, World};
 use std::collections::BTreeMap;
 
 /// Possible contents of a block.
@@ -37,12 +38,16 @@ enum Size {
 #[derive(Debug, Clone)]
 struct View {
     kind: Kind,
-    modes: Vec<u32>,
+    attrs: Vec<Attr>,
+    times: Vec<Times>,
     xattrs: BTreeMap<String, Vec<u8>>,
     sizes: Vec<Size>,
     /// A block that is not there is a hole.
     blocks: Vec<Vec<Version>>,
 }
+
+/// One of the times, and its name.
+type Part = (&'static str, fn(&Times) -> i64);
 
 fn block(data: &[u8], n: usize, size: usize) -> Vec<u8> {
     let mut b: Vec<u8> = data.iter().skip(n * size).take(size).copied().collect();
@@ -59,7 +64,8 @@ impl View {
         });
         View {
             kind: node.kind.clone(),
-            modes: vec![node.mode],
+            attrs: vec![node.attr],
+            times: vec![node.times],
             xattrs: node.xattrs.clone(),
             sizes: vec![Size::Exact(node.data.len())],
             blocks: blocks.collect(),
@@ -147,15 +153,33 @@ impl View {
         }
     }
 
+    /// Which time is not possible.
+    fn wrong_time(&self, found: &Times) -> Option<String> {
+        let parts: [Part; 3] = [
+            ("birth", |t| t.born),
+            ("time of the contents", |t| t.data),
+            ("time of change", |t| t.change),
+        ];
+        parts.iter().find_map(|(what, part)| {
+            let all = || self.times.iter().map(part);
+            let (low, high) = (all().min()?, all().max()?);
+            let is = part(found);
+            (is < low || is > high).then(|| format!("{what} {is}, not {low} to {high}"))
+        })
+    }
+
     fn check(&self, path: &str, found: &Node, bs: usize) -> Result<(), String> {
         if self.kind != found.kind {
             return Err(format!("{path} is a {:?}, not {:?}", found.kind, self.kind));
         }
-        if !self.modes.contains(&found.mode) {
+        if !self.attrs.contains(&found.attr) {
             return Err(format!(
-                "{path}: mode {:#o}, not one of {:?}",
-                found.mode, self.modes
+                "{path}: {:?}, not one of {:?}",
+                found.attr, self.attrs
             ));
+        }
+        if let Some(e) = self.wrong_time(&found.times) {
+            return Err(format!("{path}: {e}"));
         }
         if self.xattrs != found.xattrs {
             let show = |x: &BTreeMap<String, Vec<u8>>| -> String {
@@ -221,7 +245,8 @@ fn possible(
             Event::Collapse { node, .. } | Event::Insert { node, .. } if done || mixed => {
                 views[*node].shift(e, now.nodes[*node].data.len(), done, bs);
             }
-            Event::Mode { node, mode } => views[*node].modes.push(*mode),
+            Event::Attr { node, attr } => views[*node].attrs.push(*attr),
+            Event::Times { node, times } => views[*node].times.push(*times),
             Event::Write { node, at, data } if !data.is_empty() => {
                 let (from, to) = (before.nodes[*node].data.len(), now.nodes[*node].data.len());
                 for n in *at / bs..(at + data.len()).div_ceil(bs) {
@@ -245,7 +270,8 @@ fn possible(
                     let mut exact = View::of(&now.nodes[*node], i + 1, bs);
                     let old = &mut views[*node];
                     if *data_only {
-                        exact.modes.clone_from(&old.modes);
+                        exact.attrs.clone_from(&old.attrs);
+                        exact.times.clone_from(&old.times);
                         exact.xattrs.clone_from(&old.xattrs);
                     }
                     *old = exact;

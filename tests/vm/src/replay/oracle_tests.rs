@@ -172,14 +172,15 @@ fn attributes_count() {
         name: "user.x".into(),
         value: value.clone(),
     };
-    let t = T::new().event(set).event(Event::Mode {
-        node: 1,
+    let attr = Attr {
         mode: 0o600,
-    });
+        owner: (0, 0),
+    };
+    let t = T::new().event(set).event(Event::Attr { node: 1, attr });
     let tree = |mode: u32, value: Option<Vec<u8>>| {
         let mut w = T::new().now;
         set_xattr(&mut w.nodes[1].xattrs, "user.x", &value);
-        w.nodes[1].mode = mode;
+        w.nodes[1].attr.mode = mode;
         found(&w)
     };
     for mode in [0o600, 0o644] {
@@ -190,6 +191,60 @@ fn attributes_count() {
     let t = t.ack(false);
     assert!(t.may(&tree(0o600, value.clone())));
     assert!(!t.may(&tree(0o600, None)) && !t.may(&tree(0o644, value)));
+}
+
+#[test]
+fn an_owner_counts_as_a_whole() {
+    let attr = |mode, owner| Attr { mode, owner };
+    let (old, new) = (attr(0o644, (0, 0)), attr(0o644, (7, 8)));
+    let t = T::new().event(Event::Attr { node: 1, attr: new });
+    let may = |t: &T, attr| {
+        let mut w = t.now.clone();
+        w.nodes[1].attr = attr;
+        t.may(&found(&w))
+    };
+    assert!(may(&t, old) && may(&t, new));
+    assert!(!may(&t, attr(0o644, (7, 0))) && !may(&t, attr(0o600, (7, 8))));
+    // fdatasync need not keep it.
+    let t = t.ack(true);
+    assert!(may(&t, old) && may(&t, new));
+    let t = T::new().event(Event::Attr { node: 1, attr: new });
+    let t = t.ack(false);
+    assert!(!may(&t, old) && may(&t, new));
+}
+
+#[test]
+fn times_are_acknowledged() {
+    let times = |data, change| Times {
+        born: 0,
+        data,
+        change,
+    };
+    let seen = |t: T, times| t.event(Event::Times { node: 1, times });
+    let may = |t: &T, times| {
+        let mut w = t.now.clone();
+        w.nodes[1].times = times;
+        t.may(&found(&w))
+    };
+    let change = |t| seen(seen(t, times(5, 5)), times(5, 9));
+    // Anything between, for an operation may take more than one step.
+    for t in [change(T::new()), change(T::new()).ack(true)] {
+        assert!(may(&t, times(0, 0)) && may(&t, times(5, 9)) && may(&t, times(3, 8)));
+        assert!(!may(&t, times(6, 9)) && !may(&t, times(0, 10)) && !may(&t, times(-1, 9)));
+        let born = Times {
+            born: 1,
+            ..times(5, 9)
+        };
+        assert!(!may(&t, born));
+    }
+    let t = change(T::new()).ack(false);
+    assert!(may(&t, times(5, 9)));
+    assert!(!may(&t, times(5, 5)) && !may(&t, times(0, 9)) && !may(&t, times(5, 8)));
+    let t = seen(t, times(5, 20));
+    assert!(may(&t, times(5, 9)) && may(&t, times(5, 20)) && !may(&t, times(5, 8)));
+    // One that was set back.
+    let t = seen(T::new(), times(-90, 9));
+    assert!(may(&t, times(-90, 9)) && may(&t, times(0, 0)) && !may(&t, times(1, 9)));
 }
 
 #[test]

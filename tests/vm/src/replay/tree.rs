@@ -2,12 +2,22 @@
 
 //! Describes a mounted tree.
 
-use crate::world::{Found, Kind, Node, Tree};
+use crate::world::{Attr, Found, Kind, Node, Times, Tree};
 use calf_vmlib::xattr;
 use calf_vmlib::{ensure, Context, Result};
+use rustix::fs::{statx, AtFlags, StatxFlags, StatxTimestamp, CWD};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// Times of what a path names, also if it is a symbolic link.
+pub fn times(path: &Path) -> Result<Times> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let s = statx(CWD, path, flags, StatxFlags::ALL).ctx(path.display())?;
+    let ns = |t: StatxTimestamp| t.tv_sec * 1_000_000_000 + i64::from(t.tv_nsec);
+    let [born, data, change] = [s.stx_btime, s.stx_mtime, s.stx_ctime].map(ns);
+    Ok(Times { born, data, change })
+}
 
 /// Describes the tree below `root`.
 pub fn describe(root: &Path) -> Result<Tree> {
@@ -35,7 +45,11 @@ pub fn describe(root: &Path) -> Result<Tree> {
         } else {
             Kind::Fifo
         };
-        let mut node = Node::new(kind, meta.mode() & 0o7777);
+        let mode = meta.mode() & 0o7777;
+        let mut node = Node::new(kind, mode);
+        let owner = (meta.uid(), meta.gid());
+        node.attr = Attr { mode, owner };
+        node.times = times(&path)?;
         if meta.is_file() {
             node.data = fs::read(&path).ctx(path.display())?;
             ensure!(node.data.len() as u64 == meta.len(), "{name}: short");

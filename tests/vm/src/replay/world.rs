@@ -17,13 +17,35 @@ pub enum Kind {
     Link(String),
 }
 
+/// What `chmod` and `chown` set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// Permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+}
+
+/// Times of an inode, in nanoseconds. Not when it was read: nobody promises that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    /// Birth.
+    pub born: i64,
+    /// Change of the contents.
+    pub data: i64,
+    /// Change of anything.
+    pub change: i64,
+}
+
 /// An inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Permissions.
-    pub mode: u32,
+    /// Permissions and owner.
+    pub attr: Attr,
+    /// When it was born and changed; for one that nobody has looked at yet, a time before that.
+    pub times: Times,
     /// Extended attributes.
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// Contents of a regular file.
@@ -31,11 +53,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A new inode.
+    /// A new inode of root.
     pub fn new(kind: Kind, mode: u32) -> Node {
+        let owner = (0, 0);
         Node {
             kind,
-            mode,
+            attr: Attr { mode, owner },
+            times: Times::default(),
             xattrs: BTreeMap::new(),
             data: Vec::new(),
         }
@@ -111,12 +135,19 @@ pub enum Event {
         /// Bytes.
         len: usize,
     },
-    /// Permissions change, on disk at any time from now on.
-    Mode {
+    /// Permissions and owner change, on disk at any time from now on.
+    Attr {
         /// Of which inode.
         node: usize,
         /// The new ones.
-        mode: u32,
+        attr: Attr,
+    },
+    /// Times were seen to have changed, perhaps in steps; on disk at any time.
+    Times {
+        /// Of which inode.
+        node: usize,
+        /// The new ones.
+        times: Times,
     },
     /// Bytes change, on disk block by block at any time from now on; the file grows with them.
     Write {
@@ -136,7 +167,7 @@ impl Event {
     pub fn ordered(&self) -> bool {
         !matches!(
             self,
-            Event::Mode { .. } | Event::Write { .. } | Event::Ack(_)
+            Event::Attr { .. } | Event::Times { .. } | Event::Write { .. } | Event::Ack(_)
         )
     }
 
@@ -149,7 +180,9 @@ impl Event {
             Event::Names {
                 touches, born: b, ..
             } => *b == Some(n) || !data_only && touches.contains(&n),
-            Event::Xattr { node, .. } | Event::Mode { node, .. } => *node == n && !data_only,
+            Event::Xattr { node, .. } | Event::Attr { node, .. } | Event::Times { node, .. } => {
+                *node == n && !data_only
+            }
             Event::Resize { node, .. }
             | Event::Collapse { node, .. }
             | Event::Insert { node, .. }
@@ -177,7 +210,8 @@ impl World {
                 data.resize(*at + *len, 0);
                 data.extend(tail);
             }
-            Event::Mode { node, mode } => self.nodes[*node].mode = *mode,
+            Event::Attr { node, attr } => self.nodes[*node].attr = *attr,
+            Event::Times { node, times } => self.nodes[*node].times = *times,
             Event::Write { node, at, data } => {
                 let old = &mut self.nodes[*node].data;
                 old.resize(old.len().max(at + data.len()), 0);
