@@ -2,12 +2,13 @@
 
 //! Crashes at every moment of short sequences, by replaying what the device was told.
 //!
-//! A sequence is two operations, each with or without something that makes it durable. While it runs, dm-log-writes records
+//! A sequence is two operations, each with or without something that makes it durable (`order.rs`). While it runs, dm-log-writes records
 //! every write, flush and FUA, and when something was acknowledged. For each state of the device that a
 //! crash may have left (`states.rs`) the test mounts it, compares the tree with what the promise allows (`oracle.rs`), unmounts
 //! and runs `fsck.calf -n`.
 //!
-//! In the environment (`make replay` sets them): `CALF_REPLAY_SEQUENCES` how many, from number `_FIRST` on; `_SEED` which;
+//! In the environment (`make replay` sets them): `CALF_REPLAY_SEQUENCES` how many (0: each pair with each placement of
+//! syncs), from number `_FIRST` on; `_SEED` in which order;
 //! `_TORN` sets of writes between two flushes; `_STATE` only this state of each.
 
 #[path = "../replay/bench.rs"]
@@ -20,6 +21,8 @@ mod log;
 mod ops;
 #[path = "../replay/oracle.rs"]
 mod oracle;
+#[path = "../replay/order.rs"]
+mod order;
 #[path = "../replay/states.rs"]
 mod states;
 #[path = "../replay/tree.rs"]
@@ -27,11 +30,12 @@ mod tree;
 #[path = "../replay/world.rs"]
 mod world;
 
-use bench::{Sync, FIRST, LAST};
-use calf_vmlib::rng::{mix, Rng};
+use bench::Sync;
+use calf_vmlib::rng::mix;
 use calf_vmlib::{cases, ensure, fs as cfs, ktap, observe, Env, Result};
-use disks::{Config, Lab, Recording, CONFIGS};
+use disks::{Lab, Recording, CONFIGS};
 use ops::OPS;
+use order::Sequence;
 use states::{Plan, State};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -39,52 +43,6 @@ use std::time::Instant;
 /// A number that the kernel's command line has put into the environment.
 fn number(name: &str, default: u64) -> Result<u64> {
     calf_vmlib::env::number(&format!("CALF_REPLAY_{name}"), default)
-}
-
-/// Two operations, and what follows each.
-#[derive(Debug, Clone, Copy)]
-struct Sequence {
-    number: u64,
-    config: usize,
-    steps: [(usize, Sync); 2],
-}
-
-impl Sequence {
-    /// Number `n` of a seed. Each pair of operations comes once before any comes again.
-    fn new(seed: u64, n: u64) -> Sequence {
-        let pairs = (OPS.len() * OPS.len()) as u64;
-        let mut order: Vec<usize> = (0..pairs as usize).collect();
-        let mut rng = Rng::new(seed);
-        for i in (1..order.len()).rev() {
-            order.swap(i, rng.below(i as u64 + 1) as usize);
-        }
-        let pair = order[(n % pairs) as usize];
-        let mut rng = Rng::new(seed ^ mix(n + 1));
-        let mut sync = |of: &[Sync]| of[rng.below(of.len() as u64) as usize];
-        let steps = [
-            (pair / OPS.len(), sync(&FIRST)),
-            (pair % OPS.len(), sync(&LAST)),
-        ];
-        Sequence {
-            number: n,
-            config: ((n + n / pairs) % CONFIGS.len() as u64) as usize,
-            steps,
-        }
-    }
-
-    fn config(&self) -> &'static Config {
-        &CONFIGS[self.config]
-    }
-}
-
-impl std::fmt::Display for Sequence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sequence {} (", self.number)?;
-        for (op, sync) in self.steps {
-            write!(f, "{} {sync:?}, ", OPS[op].0)?;
-        }
-        write!(f, "{})", self.config())
-    }
 }
 
 /// One state in so many is recovered under the log, to crash once more on the way.
@@ -139,6 +97,8 @@ fn judge_all(lab: &Lab, rec: &Recording, plan: Plan, only: Option<usize>) -> (us
 fn every_state_is_allowed(env: &Env) -> Result {
     let (seed, torn) = (number("SEED", 1)?, number("TORN", 2)? as usize);
     let (first, count) = (number("FIRST", 0)?, number("SEQUENCES", 5)?);
+    let complete = order::complete();
+    let count = if count == 0 { complete } else { count };
     let only = number("STATE", u64::MAX)?;
     let only = (only != u64::MAX).then_some(only as usize);
     let lab = Lab::new(env)?;
@@ -169,10 +129,13 @@ fn every_state_is_allowed(env: &Env) -> Result {
         }
         if told.elapsed().as_secs() >= 60 {
             told = Instant::now();
-            ktap::note(&format!("{} sequences, {states} states", n + 1 - first));
+            let done = n + 1 - first;
+            ktap::note(&format!("{done} of {count} sequences, {states} states"));
         }
     }
-    ktap::note(&format!("{count} sequences, {states} states, {bad} bad"));
+    ktap::note(&format!(
+        "{count} of {complete} sequences, {states} states, {bad} bad"
+    ));
     ensure!(states > 0, "no states");
     ensure!(bad == 0, "{bad} states are not allowed");
     Ok(())
@@ -260,19 +223,4 @@ fn main() -> ExitCode {
         a_wrong_block_is_noticed
     ];
     ktap::run(&env, cases, |_| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn each_pair_comes_once() {
-        let pairs = (OPS.len() * OPS.len()) as u64;
-        let pair = |n| Sequence::new(7, n).steps.map(|(op, _)| op);
-        let all: BTreeSet<[usize; 2]> = (0..pairs).map(pair).collect();
-        assert_eq!(all.len() as u64, pairs);
-        assert_eq!(pair(3), pair(pairs + 3));
-    }
 }

@@ -48,29 +48,17 @@ pub enum Sync {
     Other,
 }
 
-/// What may follow the first operation: mostly nothing, so that the second meets what is not on disk yet.
-pub const FIRST: [Sync; 8] = [
-    Sync::None,
-    Sync::None,
-    Sync::None,
-    Sync::Writeback,
-    Sync::Fsync,
-    Sync::Fdatasync,
-    Sync::All,
-    Sync::Other,
-];
-
-/// What may follow the last one.
-pub const LAST: [Sync; 8] = [
-    Sync::None,
-    Sync::Writeback,
-    Sync::Fsync,
-    Sync::Fdatasync,
-    Sync::All,
-    Sync::Other,
-    Sync::Other,
-    Sync::Other,
-];
+impl Sync {
+    /// All of them.
+    pub const ALL: [Sync; 6] = [
+        Sync::None,
+        Sync::Writeback,
+        Sync::Fsync,
+        Sync::Fdatasync,
+        Sync::All,
+        Sync::Other,
+    ];
+}
 
 /// Nothing that anybody has written.
 fn empty() -> World {
