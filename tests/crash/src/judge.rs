@@ -4,10 +4,13 @@
 //!
 //! The promise that is checked (docs/crash-promise.md): after fsync returned, the file is there
 //! under the name it had, with the contents it had. Operations that came later may have happened or
-//! not, for each block on its own; a size may be anything between the sizes that were possible.
+//! not, for each block on its own; a size may be anything between the sizes that were possible. A block that was
+//! written again on its way to the disk may be a mixture, but only of contents that it may have.
+//! The attribute is that of the last fsync or a later one; times are not before those that fsync left, and the same if
+//! nothing was to change them.
 
-use crate::log::{Found, Line, Op};
-use crate::unit::{Value, UNIT};
+use crate::log::{Found, Line, Op, Times};
+use crate::unit::{is_mixture, Value, UNIT};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that was ever announced for one file, each change with its number.
@@ -16,9 +19,16 @@ struct History {
     paths: Vec<(u64, Option<String>)>,
     sizes: Vec<(u64, u64)>,
     units: BTreeMap<u64, Vec<(u64, Value)>>,
+    marks: Vec<(u64, Option<u8>)>,
     durable: u64,
-    /// The same for the name: fdatasync need not keep a rename.
+    /// The same for name, attribute and times: fdatasync need not keep them.
     named: u64,
+    /// Times as of `named`.
+    times: Option<Times>,
+    /// The last operation that changes the time of the contents.
+    written: u64,
+    /// The last operation of all.
+    changed: u64,
 }
 
 impl History {
@@ -35,6 +45,27 @@ impl History {
 
     fn set(&mut self, seq: u64, unit: u64, value: Value) {
         self.units.entry(unit).or_default().push((seq, value));
+    }
+
+    /// What is wrong with the times that were found.
+    fn wrong_times(&self, found: Times) -> Option<String> {
+        let acked = self.times?;
+        let is_wrong = |found: i64, acked: i64, last: u64| {
+            if last > self.named {
+                found < acked
+            } else {
+                found != acked
+            }
+        };
+        let wrong = found.born != acked.born
+            || is_wrong(found.data, acked.data, self.written)
+            || is_wrong(found.change, acked.change, self.changed);
+        wrong.then(|| {
+            format!(
+                "its times are {found}, fsync {} left {acked}; operation {} wrote last, {} was the last of all",
+                self.named, self.written, self.changed
+            )
+        })
     }
 
     fn grow(&mut self, seq: u64, size: u64) {
@@ -73,12 +104,16 @@ pub struct Counts {
     pub torn: u64,
     /// Units of these whose contents were durable (only one value allowed).
     pub durable: u64,
+    /// Files whose times were durable and could not change any more.
+    pub times: u64,
 }
 
 /// Everything the load said in one boot.
 #[derive(Debug, Default)]
 pub struct Judge {
     files: BTreeMap<u64, History>,
+    /// Contents of units that are nothing that anybody wrote, by file and number.
+    torn: BTreeMap<(u64, u64), Vec<u8>>,
     problems: Vec<String>,
     counts: Counts,
 }
@@ -94,7 +129,7 @@ impl Judge {
                 Line::Op { seq, op } => {
                     ops.insert(seq, op);
                 }
-                Line::Ack { id, seq, data_only } => acks.push((id, seq, data_only)),
+                Line::Ack { id, seq, times } => acks.push((id, seq, times)),
                 Line::Fail(what) => j.problems.push(format!("the load failed: {what}")),
                 _ => {}
             }
@@ -105,17 +140,22 @@ impl Judge {
         for (seq, op) in ops {
             j.apply(seq, op);
         }
-        for (id, seq, data_only) in acks {
+        for (id, seq, times) in acks {
             let h = j.files.entry(id).or_default();
             h.durable = h.durable.max(seq);
-            if !data_only {
-                h.named = h.named.max(seq);
+            if times.is_some() && seq >= h.named {
+                (h.named, h.times) = (seq, times);
             }
         }
         j
     }
 
     fn apply(&mut self, seq: u64, op: Op) {
+        let h = self.files.entry(op.id()).or_default();
+        h.changed = seq;
+        if !matches!(op, Op::Rename { .. } | Op::Unlink { .. } | Op::Mark { .. }) {
+            h.written = seq;
+        }
         match op {
             Op::Create { id, path } => {
                 self.files
@@ -153,11 +193,9 @@ impl Judge {
             }
             Op::Rename { id, path, victim } => {
                 if victim != 0 {
-                    self.files
-                        .entry(victim)
-                        .or_default()
-                        .paths
-                        .push((seq, None));
+                    let h = self.files.entry(victim).or_default();
+                    h.paths.push((seq, None));
+                    h.changed = seq;
                 }
                 self.files
                     .entry(id)
@@ -167,6 +205,10 @@ impl Judge {
             }
             Op::Unlink { id } => {
                 self.files.entry(id).or_default().paths.push((seq, None));
+            }
+            Op::Mark { id, byte } => {
+                let h = self.files.entry(id).or_default();
+                h.marks.push((seq, Some(byte)));
             }
         }
     }
@@ -180,6 +222,9 @@ impl Judge {
                 Line::Found(f) => {
                     self.counts.files += 1;
                     self.file(&f, &mut seen);
+                }
+                Line::Torn { id, unit, bytes } => {
+                    self.torn.insert((id, unit), bytes);
                 }
                 Line::FoundAll => complete = true,
                 _ => {}
@@ -234,6 +279,14 @@ impl Judge {
         if !paths.contains(&Some(f.path.clone())) {
             wrong(format!("its name can only be one of {paths:?}"));
         }
+        let marks = possible(&h.marks, h.named, None);
+        if !marks.contains(&f.mark) {
+            wrong(format!("its mark is {:?}, possible are {marks:?}", f.mark));
+        }
+        h.wrong_times(f.times).into_iter().for_each(&mut wrong);
+        if h.times.is_some() && h.changed <= h.named {
+            self.counts.times += 1;
+        }
         let sizes = possible(&h.sizes, h.durable, 0);
         let (low, high) = (sizes.iter().min().copied(), sizes.iter().max().copied());
         let unit = UNIT as u64;
@@ -257,16 +310,10 @@ impl Judge {
                     self.counts.durable += 1;
                 }
                 // A block that was rewritten while it was on its way to the disk may be torn.
-                let rewritten = allowed[1..]
-                    .iter()
-                    .filter(|v| matches!(v, Value::Gen(_)))
-                    .count()
-                    >= 2;
-                if value == Value::Bad && rewritten {
+                let torn = self.torn.get(&(f.id, u)).filter(|_| value == Value::Bad);
+                if torn.is_some_and(|bytes| is_mixture(bytes, u, &allowed)) {
                     self.counts.torn += 1;
-                    continue;
-                }
-                if !allowed.contains(&value) {
+                } else if !allowed.contains(&value) {
                     wrong(format!("unit {u} is {value:?}, possible are {allowed:?}"));
                     break;
                 }
@@ -291,7 +338,7 @@ mod tests {
     const LOG: &[&str] = &[
         "CRASH op 1 new 1 t0/a",
         "CRASH op 2 w 1 0 4",
-        "CRASH ack 1 2 all",
+        "CRASH ack 1 2 5,10,11 all",
         "CRASH op 3 w 1 2 4",
         "CRASH op 4 p 1 0 1",
     ];
@@ -309,7 +356,7 @@ mod tests {
                 .map(|r| r[2..].split(':').next().unwrap())
                 .map(|n| n.parse::<u64>().unwrap());
             let size = units.sum::<u64>() * 1024;
-            let line = format!("CRASH found 1 t0/a {size} {runs}");
+            let line = format!("CRASH found 1 t0/a {size} - 5,10,11 {runs}");
             assert_eq!(
                 verdict(LOG, &[&line, "CRASH found-all"]),
                 Vec::<String>::new()
@@ -320,14 +367,15 @@ mod tests {
     #[test]
     fn loss_is_seen() {
         let lost = [
-            "CRASH found 1 t0/a 4096 0+1:2 1+1:z 2+2:2",
-            "CRASH found 1 t0/a 3072 0+3:2",
-            "CRASH found 1 t0/b 4096 0+4:2",
-            "CRASH found 1 t0/a 4096 0+3:2 3+1:bad",
-            "CRASH found 1 t0/a 7168 0+4:2 4+3:z",
-            "CRASH found 2 t0/a 4096 0+4:2",
+            "1 t0/a 4096 - 5,10,11 0+1:2 1+1:z 2+2:2",
+            "1 t0/a 3072 - 5,10,11 0+3:2",
+            "1 t0/b 4096 - 5,10,11 0+4:2",
+            "1 t0/a 4096 - 5,10,11 0+3:2 3+1:bad",
+            "1 t0/a 7168 - 5,10,11 0+4:2 4+3:z",
+            "2 t0/a 4096 - 5,10,11 0+4:2",
         ];
         for l in lost {
+            let l = &format!("CRASH found {l}");
             assert!(!verdict(LOG, &[l, "CRASH found-all"]).is_empty(), "{l}");
         }
         assert!(
@@ -335,7 +383,7 @@ mod tests {
             "missing file"
         );
         assert!(
-            !verdict(LOG, &["CRASH found 1 t0/a 4096 0+4:2"]).is_empty(),
+            !verdict(LOG, &["CRASH found 1 t0/a 4096 - 5,10,11 0+4:2"]).is_empty(),
             "cut off"
         );
     }
@@ -345,14 +393,89 @@ mod tests {
         let log = [
             "CRASH op 1 new 1 a",
             "CRASH op 2 new 2 b",
-            "CRASH ack 1 1 all",
-            "CRASH ack 2 2 all",
+            "CRASH ack 1 1 1,1,1 all",
+            "CRASH ack 2 2 2,2,2 all",
             "CRASH op 3 mv 1 b 2",
         ];
-        let (a, b) = ("CRASH found 1 a 0", "CRASH found 2 b 0");
-        let (moved, end) = ("CRASH found 1 b 0", "CRASH found-all");
+        let (a, b) = ("CRASH found 1 a 0 - 1,1,1", "CRASH found 2 b 0 - 2,2,2");
+        let (moved, end) = ("CRASH found 1 b 0 - 1,1,3", "CRASH found-all");
         assert!(verdict(&log, &[a, b, end]).is_empty());
         assert!(verdict(&log, &[moved, end]).is_empty());
         assert!(!verdict(&log, &[b, end]).is_empty());
+    }
+
+    #[test]
+    fn a_torn_unit_is_made_of_what_it_may_hold() {
+        let log = ["CRASH op 3 w 1 2 4", "CRASH op 4 w 1 2 1"];
+        let log: Vec<&str> = LOG[..3].iter().chain(&log).copied().collect();
+        let found = "CRASH found 1 t0/a 4096 - 5,10,11 0+2:2 2+1:bad 3+1:2";
+        let part = |gen: u64, index: u64| {
+            let mut unit = vec![0; UNIT];
+            crate::unit::fill(&mut unit, gen, index);
+            unit
+        };
+        let judge = |bytes: Option<Vec<u8>>| {
+            let (id, unit) = (1, 2);
+            let torn = bytes.map(|bytes| Line::Torn { id, unit, bytes }.to_string());
+            let torn = torn.as_deref().unwrap_or("");
+            verdict(&log, &[torn, found, "CRASH found-all"])
+        };
+        let half = |a: Vec<u8>, b: Vec<u8>| Some([&a[..600], &b[600..]].concat());
+        for (a, b) in [(2, 3), (3, 4), (4, 2)] {
+            assert_eq!(judge(half(part(a, 2), part(b, 2))), Vec::<String>::new());
+        }
+        // Another place, another file's operation, zeros, garbage, nothing said.
+        let wrong = [
+            half(part(3, 2), part(4, 3)),
+            Some(part(4, 3)),
+            half(part(3, 2), part(1, 2)),
+            half(part(3, 2), part(5, 2)),
+            half(part(3, 2), vec![0; UNIT]),
+            Some(vec![0xff; UNIT]),
+            None,
+        ];
+        for bytes in wrong {
+            assert!(!judge(bytes).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_mark_is_that_of_the_last_fsync_or_newer() {
+        let log = [
+            "CRASH op 1 new 1 a",
+            "CRASH op 2 x 1 7",
+            "CRASH op 3 x 1 8",
+            "CRASH ack 1 3 1,1,3 all",
+            "CRASH op 4 x 1 9",
+            "CRASH ack 1 4 data",
+        ];
+        let is = |log: &[&str], mark: &str| {
+            let found = format!("CRASH found 1 a 0 {mark} 1,1,3");
+            verdict(log, &[&found, "CRASH found-all"]).is_empty()
+        };
+        assert!(is(&log, "8") && is(&log, "9"));
+        assert!(!is(&log, "7") && !is(&log, "-") && !is(&log, "10"));
+        assert!(is(&log[..2], "-") && is(&log[..2], "7") && !is(&log[..2], "8"));
+    }
+
+    #[test]
+    fn times_are_those_of_the_last_fsync_or_newer() {
+        let log = [
+            "CRASH op 1 new 1 a",
+            "CRASH ack 1 1 5,10,11 all",
+            "CRASH op 2 mv 1 b 0",
+            "CRASH op 3 w 1 0 1",
+        ];
+        let is = |n: usize, path: &str, times: &str| {
+            let found = format!("CRASH found 1 {path} 0 - {times}");
+            verdict(&log[..n], &[&found, "CRASH found-all"]).is_empty()
+        };
+        assert!(is(2, "a", "5,10,11") && is(1, "a", "0,0,0"));
+        for times in ["4,10,11", "5,9,11", "5,11,11", "5,10,10", "5,10,12"] {
+            assert!(!is(2, "a", times), "{times}");
+        }
+        // A new name changes no time of the contents.
+        assert!(is(3, "b", "5,10,20") && !is(3, "b", "5,12,20") && !is(3, "b", "5,10,10"));
+        assert!(is(4, "b", "5,12,20") && !is(4, "b", "6,12,20") && !is(4, "b", "5,9,20"));
     }
 }

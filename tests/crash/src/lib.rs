@@ -5,7 +5,8 @@
 //! The load announces every operation on the serial console *before* it does it, and every fsync
 //! *after* it returned. After the kill and a new boot the VM describes all files that it finds.
 //! From the log the judge knows, for every block of every file, which contents are allowed: that of
-//! the last acknowledged fsync, or that of any operation that was announced later.
+//! the last acknowledged fsync, or that of any operation that was announced later. The same goes for
+//! names, attributes and times.
 
 pub mod judge;
 pub mod log;

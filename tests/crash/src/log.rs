@@ -30,6 +30,54 @@ pub enum Op {
     Rename { id: u64, path: String, victim: u64 },
     /// The name is gone.
     Unlink { id: u64 },
+    /// The attribute of the file gets a new value, which one byte stands for.
+    Mark { id: u64, byte: u8 },
+}
+
+impl Op {
+    /// The file that it is done to.
+    pub fn id(&self) -> u64 {
+        match self {
+            Op::Create { id, .. }
+            | Op::Write { id, .. }
+            | Op::Punch { id, .. }
+            | Op::Allocate { id, .. }
+            | Op::Truncate { id, .. }
+            | Op::Clone { id, .. }
+            | Op::Rename { id, .. }
+            | Op::Unlink { id }
+            | Op::Mark { id, .. } => *id,
+        }
+    }
+}
+
+/// Times of a file, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Birth.
+    pub born: i64,
+    /// Change of the contents.
+    pub data: i64,
+    /// Change of anything.
+    pub change: i64,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.born, self.data, self.change)
+    }
+}
+
+impl Times {
+    fn parse(text: &str) -> Option<Times> {
+        let mut all = text.split(',').map(|t| t.parse().ok());
+        let mut next = || all.next().flatten();
+        Some(Times {
+            born: next()?,
+            data: next()?,
+            change: next()?,
+        })
+    }
 }
 
 /// One line of the log.
@@ -38,10 +86,17 @@ pub enum Op {
 pub enum Line {
     /// Announces operation number `seq`.
     Op { seq: u64, op: Op },
-    /// All operations on file `id` up to `seq` are durable; if `data_only`, its name need not be.
-    Ack { id: u64, seq: u64, data_only: bool },
+    /// All operations on file `id` up to `seq` are durable; without `times` (by fdatasync) its name and attributes
+    /// need not be.
+    Ack {
+        id: u64,
+        seq: u64,
+        times: Option<Times>,
+    },
     /// An operation failed that must not.
     Fail(String),
+    /// Bytes of a unit that is nothing that anybody wrote.
+    Torn { id: u64, unit: u64, bytes: Vec<u8> },
     /// A file that was found.
     Found(Found),
     /// All files have been described.
@@ -57,6 +112,10 @@ pub struct Found {
     pub path: String,
     /// Size in bytes.
     pub size: u64,
+    /// The attribute, if it has one.
+    pub mark: Option<u8>,
+    /// Its times.
+    pub times: Times,
     /// (first unit, units, value), ascending, all of the file.
     pub runs: Vec<(u64, u64, Value)>,
 }
@@ -72,6 +131,7 @@ impl fmt::Display for Op {
             Op::Clone { id, from, off, len } => write!(f, "c {id} {from} {off} {len}"),
             Op::Rename { id, path, victim } => write!(f, "mv {id} {path} {victim}"),
             Op::Unlink { id } => write!(f, "rm {id}"),
+            Op::Mark { id, byte } => write!(f, "x {id} {byte}"),
         }
     }
 }
@@ -80,16 +140,23 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Line::Op { seq, op } => write!(f, "CRASH op {seq} {op}"),
-            Line::Ack { id, seq, data_only } => {
+            // The last word tells that the line is whole.
+            Line::Ack { id, seq, times } => match times {
+                None => write!(f, "CRASH ack {id} {seq} data"),
+                Some(t) => write!(f, "CRASH ack {id} {seq} {t} all"),
+            },
+            Line::Fail(what) => write!(f, "CRASH fail {what}"),
+            Line::Torn { id, unit, bytes } => {
+                write!(f, "CRASH torn {id} {unit} ")?;
+                bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+            Line::Found(x) => {
+                let mark = x.mark.map_or("-".into(), |m| m.to_string());
                 write!(
                     f,
-                    "CRASH ack {id} {seq} {}",
-                    if *data_only { "data" } else { "all" }
-                )
-            }
-            Line::Fail(what) => write!(f, "CRASH fail {what}"),
-            Line::Found(x) => {
-                write!(f, "CRASH found {} {} {}", x.id, x.path, x.size)?;
+                    "CRASH found {} {} {} {mark} {}",
+                    x.id, x.path, x.size, x.times
+                )?;
                 for (first, len, value) in &x.runs {
                     match value {
                         Value::Zero => write!(f, " {first}+{len}:z")?,
@@ -102,6 +169,12 @@ impl fmt::Display for Line {
             Line::FoundAll => write!(f, "CRASH found-all"),
         }
     }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+    pairs.map(byte).collect()
 }
 
 fn run(text: &str) -> Option<(u64, u64, Value)> {
@@ -166,21 +239,34 @@ impl Line {
                         victim: num(word())?,
                     },
                     "rm" => Op::Unlink { id },
+                    "x" => Op::Mark {
+                        id,
+                        byte: word()?.parse().ok()?,
+                    },
                     _ => return None,
                 };
                 Line::Op { seq, op }
             }
             "ack" => {
                 let (id, seq) = (num(word())?, num(word())?);
-                let data_only = match word()?.as_str() {
-                    "data" => true,
-                    "all" => false,
-                    _ => return None,
+                let times = match word()?.as_str() {
+                    "data" => None,
+                    t => Some(Times::parse(t).filter(|_| word().as_deref() == Some("all"))?),
                 };
-                Line::Ack { id, seq, data_only }
+                Line::Ack { id, seq, times }
             }
+            "torn" => Line::Torn {
+                id: num(word())?,
+                unit: num(word())?,
+                bytes: hex(&word()?)?,
+            },
             "found" => {
                 let (id, path, size) = (num(word())?, word()?, num(word())?);
+                let mark = match word()?.as_str() {
+                    "-" => None,
+                    m => Some(m.parse().ok()?),
+                };
+                let times = Times::parse(&word()?)?;
                 let mut runs = Vec::new();
                 while let Some(r) = word() {
                     runs.push(run(&r)?);
@@ -189,6 +275,8 @@ impl Line {
                     id,
                     path,
                     size,
+                    mark,
+                    times,
                     runs,
                 })
             }
@@ -238,21 +326,26 @@ mod tests {
                 victim: 0,
             },
             Op::Unlink { id: 2 },
+            Op::Mark { id: 2, byte: 200 },
         ];
+        let times = Times {
+            born: -5,
+            data: 17,
+            change: 18,
+        };
         let mut lines: Vec<Line> = ops
             .into_iter()
             .enumerate()
             .map(|(i, op)| Line::Op { seq: i as u64, op })
             .collect();
-        lines.push(Line::Ack {
+        for times in [None, Some(times)] {
+            let (id, seq) = (1, 5);
+            lines.push(Line::Ack { id, seq, times });
+        }
+        lines.push(Line::Torn {
             id: 1,
-            seq: 5,
-            data_only: true,
-        });
-        lines.push(Line::Ack {
-            id: 1,
-            seq: 6,
-            data_only: false,
+            unit: 30,
+            bytes: vec![0, 255, 16],
         });
         lines.push(Line::Fail("write: no space".into()));
         lines.push(Line::FoundAll);
@@ -260,6 +353,8 @@ mod tests {
             id: 1,
             path: "t0/a".into(),
             size: 3072,
+            mark: Some(9),
+            times,
             runs: vec![
                 (0, 1, Value::Zero),
                 (1, 1, Value::Gen(7)),
@@ -270,6 +365,7 @@ mod tests {
             assert_eq!(Line::parse(&l.to_string()), Some(l));
         }
         assert_eq!(Line::parse("CRASH op 5 w 1 2"), None);
+        assert_eq!(Line::parse("CRASH ack 5 1 1,2,3"), None);
         assert_eq!(Line::parse("something else"), None);
     }
 }

@@ -99,10 +99,11 @@ fn compare(before: &Path, after: &Path) -> Result<String> {
     let (c, problems) = Judge::new(said.lines()).judge(found.lines());
     let text =
         format!(
-        "{} operations, {} syncs acknowledged, {} files, {} blocks compared, {} of them durable{}",
+        "{} operations, {} syncs acknowledged, {} files, {} with durable times, {} blocks compared, {} of them durable{}",
         c.ops,
         c.acks,
         c.files,
+        c.times,
         c.units,
         c.durable,
         if c.torn > 0 { format!(", {} torn while rewritten", c.torn) } else { String::new() },

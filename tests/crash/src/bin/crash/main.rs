@@ -7,26 +7,30 @@
 //! environment); STEPS holds any of `m` (make a new filesystem), `v` (describe and check), `l`
 //! (load).
 
-use calf_crash::log::{Found, Line, Op};
-use calf_crash::unit::{self, Value, UNIT};
+mod look;
+mod names;
+
+use calf_crash::log::{Line, Op, Times};
+use calf_crash::unit::{self, UNIT};
 use calf_vmlib::file::{clone_range, fallocate, open, open_direct, punch, unshare};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::ktap;
 use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{Aligned, Map};
 use calf_vmlib::{ensure, observe, Context, Env, Result};
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD};
-use rustix::io::Errno;
+use look::{describe, mark, times, MARK};
+use names::shuffle;
+use rustix::fs::{FallocateFlags, XattrFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const THREADS: u64 = 2;
+const WRITERS: u64 = 2;
 const FILES: usize = 20;
 /// Largest file, in units.
 const MAX: u64 = 1500;
@@ -92,9 +96,7 @@ fn run(env: &Env, order: &Order) -> Result {
         if dir.exists() {
             describe(&dir, &dir, &mut all)?;
         }
-        for f in all {
-            ktap::line(&Line::Found(f).to_string());
-        }
+        all.iter().for_each(|l| ktap::line(&l.to_string()));
         m.umount()?;
         cfs::fsck(env, &env.dev).ctx("after the crash")?;
         ktap::line(&Line::FoundAll.to_string());
@@ -102,59 +104,6 @@ fn run(env: &Env, order: &Order) -> Result {
     if order.steps.contains('l') {
         let m = Mounted::new(&env.dev, &env.mnt, "")?;
         load(&m, order)?;
-    }
-    Ok(())
-}
-
-fn describe(root: &Path, dir: &Path, all: &mut Vec<Found>) -> Result {
-    for e in fs::read_dir(dir).ctx(dir.display())? {
-        let path = e.ctx(dir.display())?.path();
-        let meta = fs::symlink_metadata(&path).ctx(path.display())?;
-        if meta.is_dir() {
-            describe(root, &path, all)?;
-            continue;
-        }
-        check_mark(&path)?;
-        let data = fs::read(&path).ctx(path.display())?;
-        ensure!(data.len() as u64 == meta.len(), "{}: short", path.display());
-        let mut runs: Vec<(u64, u64, Value)> = Vec::new();
-        for (i, u) in data.chunks(UNIT).enumerate() {
-            let value = unit::inspect(u, i as u64);
-            match runs.last_mut() {
-                Some((_, len, v)) if *v == value => *len += 1,
-                _ => runs.push((i as u64, 1, value)),
-            }
-        }
-        let name = path.strip_prefix(root).unwrap_or(&path);
-        all.push(Found {
-            id: meta.uid().into(),
-            path: name.to_string_lossy().into_owned(),
-            size: meta.len(),
-            runs,
-        });
-    }
-    Ok(())
-}
-
-/// An extended attribute that is replaced now and then: one byte repeated, its value says how often.
-const MARK: &str = "user.mark";
-
-fn mark(byte: u8) -> Vec<u8> {
-    vec![byte; 1 + usize::from(byte) * 256]
-}
-
-/// After a crash the mark is an old one or a new one, or not there yet.
-fn check_mark(path: &Path) -> Result {
-    let mut value = vec![0; 65536];
-    match rustix::fs::getxattr(path, MARK, &mut value[..]) {
-        Ok(len) => ensure!(
-            value[..len] == mark(value[0]),
-            "{}: a mark of {len} bytes beginning with {} is mixed",
-            path.display(),
-            value[0]
-        ),
-        Err(Errno::NODATA) => {}
-        Err(e) => return Err(e).ctx(path.display()),
     }
     Ok(())
 }
@@ -176,6 +125,7 @@ impl Console {
         let _ = rustix::termios::tcdrain(rustix::stdio::stdout());
     }
 
+    /// Prints a line.
     fn say(&self, line: Line) {
         let _one = self.lock.lock();
         ktap::line(&line.to_string());
@@ -204,36 +154,6 @@ struct Worker<'a> {
     held: Vec<File>,
 }
 
-/// Does something to names that nobody announces: what the next boot finds is for fsck to judge.
-/// Most of it fails, as it should.
-fn shuffle(dir: &Path, rng: &mut Rng) {
-    let mut any = || dir.join(format!("d{}/n{}", rng.below(3), rng.below(8)));
-    let (a, b) = (any(), any());
-    let flags = match rng.below(12) {
-        0 => return drop(fs::create_dir_all(&a)),
-        1 => return drop(fs::remove_dir(&a)),
-        2 => return drop(fs::write(&a, b"x")),
-        3 => return drop(fs::remove_file(&a)),
-        4 | 5 => {
-            let flags = OFlags::TMPFILE | OFlags::RDWR;
-            let file = rustix::fs::openat(CWD, dir, flags, Mode::from_raw_mode(0o600));
-            if let Ok(file) = file.map(File::from) {
-                let _ = file.write_all_at(&[1; 9000], 0);
-                let _ = file.set_len(5000);
-                if rng.below(2) == 0 {
-                    let _ = rustix::fs::linkat(&file, "", CWD, &a, AtFlags::EMPTY_PATH);
-                }
-            }
-            return;
-        }
-        6 => return drop(File::open(dir).and_then(|d| d.sync_all())),
-        7 => RenameFlags::WHITEOUT,
-        8 => RenameFlags::empty(),
-        _ => RenameFlags::EXCHANGE,
-    };
-    let _ = rustix::fs::renameat_with(CWD, &a, CWD, &b, flags);
-}
-
 fn load(m: &Mounted, order: &Order) -> Result {
     let dir = m.path(&format!("run{}", order.run));
     let console = Console {
@@ -241,7 +161,7 @@ fn load(m: &Mounted, order: &Order) -> Result {
         ids: AtomicU64::new(1),
         lock: Mutex::new(()),
     };
-    for t in 0..THREADS {
+    for t in 0..WRITERS {
         fs::create_dir_all(dir.join(format!("t{t}/sub")))?;
     }
     m.sync()?;
@@ -252,7 +172,7 @@ fn load(m: &Mounted, order: &Order) -> Result {
     let until = Instant::now() + Duration::from_secs(limit);
     std::thread::scope(|s| {
         let mut all = Vec::new();
-        for t in 0..THREADS {
+        for t in 0..WRITERS {
             let mut w = Worker {
                 me: t,
                 dir: dir.clone(),
@@ -320,9 +240,9 @@ impl Worker<'_> {
         self.console.announce(&lines);
         for (seq, op) in plan {
             let what = format!("op {seq} {op}");
-            let synced = self.perform(seq, &op).ctx(what)?;
-            if let Some((id, data_only)) = synced {
-                self.console.say(Line::Ack { id, seq, data_only });
+            if let Some(times) = self.perform(seq, &op).ctx(what)? {
+                let id = op.id();
+                self.console.say(Line::Ack { id, seq, times });
             }
         }
         Ok(())
@@ -365,7 +285,7 @@ impl Worker<'_> {
         let i = self.pick()?;
         let id = self.files[i].id;
         match what {
-            0..=61 => {
+            0..=51 => {
                 // Overwrite, append or leave a hole; some aligned, for direct I/O.
                 let (mut off, len) = self.range(if what % 3 == 0 { 4 } else { 1 });
                 if what % 4 == 1 && self.files[i].size + len <= MAX {
@@ -373,6 +293,10 @@ impl Worker<'_> {
                 }
                 self.files[i].size = self.files[i].size.max(off + len);
                 Some(Op::Write { id, off, len })
+            }
+            52..=61 => {
+                let byte = self.rng.below(256) as u8;
+                Some(Op::Mark { id, byte })
             }
             62..=70 => {
                 let (off, len) = self.range(1);
@@ -429,32 +353,22 @@ impl Worker<'_> {
         }
     }
 
-    /// Does one operation; returns the file when it was synced afterwards.
-    fn perform(&mut self, seq: u64, op: &Op) -> Result<Option<(u64, bool)>> {
+    /// Does one operation; says when the file was synced afterwards: with its times, if they were.
+    fn perform(&mut self, seq: u64, op: &Op) -> Result<Option<Option<Times>>> {
         let kb = UNIT as u64;
-        let id = match op {
-            Op::Create { id, .. }
-            | Op::Write { id, .. }
-            | Op::Punch { id, .. }
-            | Op::Allocate { id, .. }
-            | Op::Truncate { id, .. }
-            | Op::Clone { id, .. }
-            | Op::Rename { id, .. }
-            | Op::Unlink { id } => *id,
-        };
+        let id = op.id();
         let path = self.path_of(op, id)?;
         match op {
             Op::Create { .. } => {
                 let f = File::create_new(&path)?;
-                std::os::unix::fs::fchown(&f, Some(id as u32), None)?;
+                std::os::unix::fs::fchown(&f, Some(id as u32), Some(id as u32))?;
                 self.links_add(id, &path);
             }
             Op::Write { off, len, .. } => {
                 self.write(&path, seq, *off, *len)?;
-                if seq % 3 == 0 {
-                    let value = mark(self.rng.below(256) as u8);
-                    rustix::fs::setxattr(&path, MARK, &value, XattrFlags::empty())?;
-                }
+            }
+            Op::Mark { byte, .. } => {
+                rustix::fs::setxattr(&path, MARK, &mark(*byte), XattrFlags::empty())?;
             }
             Op::Punch { off, len, .. } => punch(&open(&path)?, off * kb, len * kb)?,
             Op::Allocate { off, len, .. } => {
@@ -487,16 +401,21 @@ impl Worker<'_> {
         }
         let roll = self.rng.below(100);
         if roll < 18 {
-            let f = open(&self.place(id)?)?;
+            let path = self.place(id)?;
+            let f = open(&path)?;
             // The first time all of it: the number of the file is in its owner.
             let data_only = roll % 2 == 0 && self.synced.contains(&id);
             if data_only {
                 f.sync_data().ctx("fdatasync")?;
-            } else {
-                f.sync_all().ctx("fsync")?;
-                self.synced.insert(id);
+                return Ok(Some(None));
             }
-            return Ok(Some((id, data_only)));
+            f.sync_all().ctx("fsync")?;
+            self.synced.insert(id);
+            // Some are left alone from now on: all of them must be there, and as old as it is.
+            if roll == 15 || roll == 17 {
+                self.files.retain(|f| f.id != id);
+            }
+            return Ok(Some(Some(times(&path)?)));
         }
         Ok(None)
     }
