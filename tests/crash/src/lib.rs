@@ -10,4 +10,5 @@
 
 pub mod judge;
 pub mod log;
+pub mod progress;
 pub mod unit;

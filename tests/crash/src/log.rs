@@ -93,6 +93,8 @@ pub enum Line {
         seq: u64,
         times: Option<Times>,
     },
+    /// This thread of the load goes on: one that writes had something acknowledged since it said so last.
+    Alive { thread: u64 },
     /// An operation failed that must not.
     Fail(String),
     /// Bytes of a unit that is nothing that anybody wrote.
@@ -145,6 +147,7 @@ impl fmt::Display for Line {
                 None => write!(f, "CRASH ack {id} {seq} data"),
                 Some(t) => write!(f, "CRASH ack {id} {seq} {t} all"),
             },
+            Line::Alive { thread } => write!(f, "CRASH alive {thread}"),
             Line::Fail(what) => write!(f, "CRASH fail {what}"),
             Line::Torn { id, unit, bytes } => {
                 write!(f, "CRASH torn {id} {unit} ")?;
@@ -255,6 +258,9 @@ impl Line {
                 };
                 Line::Ack { id, seq, times }
             }
+            "alive" => Line::Alive {
+                thread: num(word())?,
+            },
             "torn" => Line::Torn {
                 id: num(word())?,
                 unit: num(word())?,
@@ -342,6 +348,7 @@ mod tests {
             let (id, seq) = (1, 5);
             lines.push(Line::Ack { id, seq, times });
         }
+        lines.push(Line::Alive { thread: 2 });
         lines.push(Line::Torn {
             id: 1,
             unit: 30,

@@ -6,6 +6,7 @@
 //! One boot a kill: a boot first describes what the kill before it left, then loads the disk again.
 
 use calf_crash::judge::Judge;
+use calf_crash::progress::Progress;
 use calf_vmlib::error::Context;
 use calf_vmlib::rng::{mix, Rng};
 use calf_vmlib::{ensure, Fail, Result};
@@ -43,12 +44,18 @@ struct Run {
     /// Seed of the loads and of the moments (default: the time)
     #[arg(long)]
     seed: Option<u64>,
-    /// Shortest load, in seconds
+    /// Shortest load, in seconds; it goes on until every thread has got on after it
     #[arg(long, default_value_t = 2.0)]
     min: f64,
     /// Longest load
-    #[arg(long, default_value_t = 6.0)]
+    #[arg(long, default_value_t = 5.0)]
     max: f64,
+    /// Longest time, in seconds, from then to the kill
+    #[arg(long, default_value_t = 1.0)]
+    after: f64,
+    /// Seconds in which every thread of the load must get on (times CALF_TIME_SCALE)
+    #[arg(long, default_value_t = 120.0)]
+    stall_limit: f64,
     /// The disk: a raw image; made when missing
     #[arg(long)]
     disk: PathBuf,
@@ -108,6 +115,7 @@ fn compare(before: &Path, after: &Path) -> Result<String> {
         c.durable,
         if c.torn > 0 { format!(", {} torn while rewritten", c.torn) } else { String::new() },
     );
+    ensure!(c.acks > 0, "{text}: nothing that could have been lost");
     if problems.is_empty() {
         return Ok(text);
     }
@@ -175,6 +183,30 @@ impl Vm {
         }
     }
 
+    /// Waits until every thread of the load has got on from now. One that stands still, because the filesystem does, is
+    /// given `limit` seconds.
+    fn wait_for_progress(&mut self, limit: f64) -> Result {
+        let (before, begin) = (Progress::of(&self.guest()), Instant::now());
+        loop {
+            let now = Progress::of(&self.guest());
+            let stuck = now.stuck_since(&before);
+            // What failed is in the log for the judge.
+            if now.failed || stuck.is_empty() {
+                return Ok(());
+            }
+            if self.child.try_wait().ctx("runner")?.is_some() {
+                return Err(Fail::new("the VM ended under load"));
+            }
+            if begin.elapsed().as_secs_f64() > limit {
+                self.kill()?;
+                return Err(Fail::new(format!(
+                    "no progress: nothing of threads {stuck:?} in {limit} s"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// SIGKILL to QEMU, then waits for the runner.
     fn kill(&mut self) -> Result {
         let text = fs::read_to_string(self.log.join("pid")).ctx("pid of QEMU")?;
@@ -210,8 +242,12 @@ fn run(o: &Run) -> Result<bool> {
     println!("TAP version 13\n1..{}", o.kills);
     println!(
         "# seed {seed}: {} kills after {} to {} s of load",
-        o.kills, o.min, o.max
+        o.kills,
+        o.min,
+        o.max + o.after
     );
+    let scale = std::env::var("CALF_TIME_SCALE").unwrap_or_default();
+    let scale: f64 = scale.parse().unwrap_or(1.0);
     let begin = Instant::now();
     let mut failed = 0;
     let mut before: Option<(PathBuf, String)> = None;
@@ -235,10 +271,15 @@ fn run(o: &Run) -> Result<bool> {
                     "the VM ended before the load, see {}",
                     vm.log.display()
                 );
-                let wait = o.min + (o.max - o.min) * (rng.below(1000) as f64 / 1000.0);
+                let mut any = || rng.below(1000) as f64 / 1000.0;
+                let (wait, after) = (o.min + (o.max - o.min) * any(), o.after * any());
+                let begin = Instant::now();
                 std::thread::sleep(Duration::from_secs_f64(wait));
+                vm.wait_for_progress(o.stall_limit * scale)?;
+                // Not always when something has just been acknowledged.
+                std::thread::sleep(Duration::from_secs_f64(after));
                 vm.kill()?;
-                text = format!("after {wait:.2} s of load");
+                text = format!("after {:.2} s of load", begin.elapsed().as_secs_f64());
             } else {
                 vm.child.wait().ctx("runner")?;
             }

@@ -11,6 +11,7 @@ mod look;
 mod names;
 
 use calf_crash::log::{Line, Op, Times};
+use calf_crash::progress::WRITERS;
 use calf_crash::unit::{self, UNIT};
 use calf_vmlib::file::{clone_range, fallocate, open, open_direct, punch, unshare};
 use calf_vmlib::fs::{self as cfs, Mounted};
@@ -19,7 +20,7 @@ use calf_vmlib::rng::Rng;
 use calf_vmlib::sys::{Aligned, Map};
 use calf_vmlib::{ensure, observe, Context, Env, Result};
 use look::{describe, mark, times, MARK};
-use names::shuffle;
+use names::{remove_tree, shuffle, Beat};
 use rustix::fs::{FallocateFlags, XattrFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -30,7 +31,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const WRITERS: u64 = 2;
 const FILES: usize = 20;
 /// Largest file, in units.
 const MAX: u64 = 1500;
@@ -109,7 +109,7 @@ fn run(env: &Env, order: &Order) -> Result {
 }
 
 /// The console, and the counter that numbers operations.
-struct Console {
+pub struct Console {
     seq: AtomicU64,
     ids: AtomicU64,
     lock: Mutex<()>,
@@ -126,7 +126,7 @@ impl Console {
     }
 
     /// Prints a line.
-    fn say(&self, line: Line) {
+    pub fn say(&self, line: Line) {
         let _one = self.lock.lock();
         ktap::line(&line.to_string());
     }
@@ -150,6 +150,8 @@ struct Worker<'a> {
     links: Vec<(u64, PathBuf)>,
     /// Files that were synced with all there is.
     synced: BTreeSet<u64>,
+    /// Something was acknowledged since it was last said that this thread goes on.
+    acked: bool,
     /// Unlinked files that stay open: orphans at the crash.
     held: Vec<File>,
 }
@@ -182,6 +184,7 @@ fn load(m: &Mounted, order: &Order) -> Result {
                 names: 0,
                 links: Vec::new(),
                 synced: BTreeSet::new(),
+                acked: false,
                 held: Vec::new(),
             };
             all.push(s.spawn(move || {
@@ -196,6 +199,7 @@ fn load(m: &Mounted, order: &Order) -> Result {
         let old = m.mnt.clone();
         let now = order.run;
         let mut rng = Rng::new(order.seed ^ 0x6e61_6d65);
+        let mut beat = Beat::new(&console);
         all.push(s.spawn(move || {
             for e in fs::read_dir(&old)? {
                 let p = e?.path();
@@ -205,11 +209,12 @@ fn load(m: &Mounted, order: &Order) -> Result {
                     .to_string_lossy()
                     .into_owned();
                 if name.starts_with("run") && name != format!("run{now}") {
-                    fs::remove_dir_all(&p).ctx("remove an old run")?;
+                    remove_tree(&p, &mut beat).ctx("remove an old run")?;
                 }
             }
             while Instant::now() < until {
                 shuffle(&old.join("names"), &mut rng);
+                beat.beat();
             }
             Ok(())
         }));
@@ -243,7 +248,11 @@ impl Worker<'_> {
             if let Some(times) = self.perform(seq, &op).ctx(what)? {
                 let id = op.id();
                 self.console.say(Line::Ack { id, seq, times });
+                self.acked = true;
             }
+        }
+        if std::mem::take(&mut self.acked) {
+            self.console.say(Line::Alive { thread: self.me });
         }
         Ok(())
     }

@@ -2,11 +2,16 @@
 
 //! The thread that does things to names that nobody announces.
 
+use crate::Console;
+use calf_crash::log::Line;
+use calf_crash::progress::SHUFFLER;
 use calf_vmlib::rng::Rng;
+use calf_vmlib::Result;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Does something to names that nobody announces: what the next boot finds is for fsck to judge.
 /// Most of it fails, as it should.
@@ -36,4 +41,40 @@ pub fn shuffle(dir: &Path, rng: &mut Rng) {
         _ => RenameFlags::EXCHANGE,
     };
     let _ = rustix::fs::renameat_with(CWD, &a, CWD, &b, flags);
+}
+
+/// Says that the thread that changes names goes on, but not too often.
+pub struct Beat<'a> {
+    console: &'a Console,
+    last: Instant,
+}
+
+impl<'a> Beat<'a> {
+    /// Of a thread that begins.
+    pub fn new(console: &'a Console) -> Beat<'a> {
+        let last = Instant::now();
+        Beat { console, last }
+    }
+
+    /// The thread goes on.
+    pub fn beat(&mut self) {
+        if self.last.elapsed() >= Duration::from_millis(100) {
+            self.last = Instant::now();
+            self.console.say(Line::Alive { thread: SHUFFLER });
+        }
+    }
+}
+
+/// `remove_dir_all`, with a beat for each file: the kill may come in the middle.
+pub fn remove_tree(dir: &Path, beat: &mut Beat) -> Result {
+    for e in fs::read_dir(dir)? {
+        let e = e?;
+        if e.file_type()?.is_dir() {
+            remove_tree(&e.path(), beat)?;
+        } else {
+            fs::remove_file(e.path())?;
+        }
+        beat.beat();
+    }
+    Ok(fs::remove_dir(dir)?)
 }
