@@ -8,6 +8,7 @@
 
 use crate::error::Context;
 use crate::{ensure, Fail, Result};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
@@ -41,6 +42,7 @@ fn debug(dir: &str, file: &str, value: &str) -> Result {
 pub struct Faults {
     me: File,
     disk: String,
+    kind: Cell<Option<Kind>>,
     armed: Vec<File>,
 }
 
@@ -63,12 +65,14 @@ impl Faults {
         Ok(Faults {
             me,
             disk: disk.into(),
+            kind: Cell::new(None),
             armed: Vec::new(),
         })
     }
 
     /// Chooses what fails from now on.
     pub fn choose(&self, kind: Option<Kind>) -> Result {
+        self.kind.set(kind);
         let on = |k| kind == Some(k);
         // No cache is marked for failslab, no allocation has so large an order.
         debug(
@@ -103,8 +107,20 @@ impl Faults {
         Ok(lasting)
     }
 
+    /// Where the kernel counts the faults of the chosen kind, whosoever: down from [`TIMES`].
+    fn times(&self) -> Option<&'static str> {
+        match self.kind.get()? {
+            Kind::Slab => Some("failslab"),
+            Kind::Page => Some("fail_page_alloc"),
+            Kind::Bio => Some("fail_make_request"),
+        }
+    }
+
     /// The n-th (from 1) will fail. The next thing to do is what is tested.
     pub fn arm(&mut self, who: Who, n: u32) -> Result {
+        if let Some(dir) = self.times() {
+            debug(dir, "times", &TIMES.to_string())?;
+        }
         self.armed = match who {
             Who::Me => vec![self.me.try_clone()?],
             Who::Journal => threads(&format!("jbd2/{}", self.disk))?,
@@ -122,16 +138,21 @@ impl Faults {
 
     /// Ends it. Has it failed?
     pub fn disarm(&mut self) -> bool {
-        let mut fired = false;
+        let mut last = false;
         for f in self.armed.drain(..) {
             let mut left = [0; 16];
             if let Ok(n) = f.read_at(&mut left, 0) {
-                fired |= left[..n].trim_ascii() == b"0";
+                last |= left[..n].trim_ascii() == b"0";
             }
             // Who is gone needs no order.
             let _ = f.write_at(b"0", 0);
         }
-        fired
+        // A thread that has ended, as the journal's does at umount, cannot be asked.
+        let counted = self.times().is_some_and(|dir| {
+            let left = fs::read_to_string(format!("/sys/kernel/debug/{dir}/times"));
+            left.is_ok_and(|t| t.trim() != TIMES.to_string())
+        });
+        last || counted
     }
 }
 
@@ -142,6 +163,9 @@ impl Drop for Faults {
         let _ = self.choose(None);
     }
 }
+
+/// More faults than will happen while something is armed.
+const TIMES: u32 = 1_000_000;
 
 /// Says whether chance decides over the requests of a thread too.
 const MY_REQUESTS: &str = "/proc/thread-self/make-it-fail";

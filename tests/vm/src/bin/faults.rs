@@ -51,10 +51,6 @@ fn slab_cold(env: &Env) -> Result {
     run(env, Kind::Slab, Who::Me, true, some())
 }
 
-fn slab_journal(env: &Env) -> Result {
-    run(env, Kind::Slab, Who::Journal, false, some())
-}
-
 fn slab_workers(env: &Env) -> Result {
     run(env, Kind::Slab, Who::Workers, false, some())
 }
@@ -89,10 +85,13 @@ fn mount(env: &Env) -> Result {
 }
 
 fn umount(env: &Env) -> Result {
-    for kind in [Kind::Slab, Kind::Page, Kind::Bio] {
-        for who in [Who::Me, Who::Journal] {
-            life::umount(env, kind, who).ctx(format!("{kind:?} of {who:?}"))?;
-        }
+    // Nobody needs pages then, and the journal's thread no memory that it might not get.
+    for (kind, who) in [
+        (Kind::Slab, Who::Me),
+        (Kind::Bio, Who::Me),
+        (Kind::Bio, Who::Journal),
+    ] {
+        life::umount(env, kind, who).ctx(format!("{kind:?} of {who:?}"))?;
     }
     Ok(())
 }
@@ -109,7 +108,6 @@ fn main() -> ExitCode {
         cases![
             slab,
             slab_cold,
-            slab_journal,
             slab_workers,
             page,
             page_cold,

@@ -128,6 +128,7 @@ pub fn mount(env: &Env, kind: Kind, replay: bool) -> Result {
         n = next(n);
     }
     ktap::note(&format!("mount, {kind:?}, replay {replay}: {fired}/{told}"));
+    ensure!(fired > 0, "nothing has failed");
     cfs::fsck(env, &disk.path)
 }
 
@@ -179,6 +180,7 @@ pub fn umount(env: &Env, kind: Kind, who: Who) -> Result {
         n = next(n);
     }
     ktap::note(&format!("umount, {kind:?} of {who:?}: {fired}/{told}"));
+    ensure!(fired > 0, "nothing has failed");
     m.umount()?;
     cfs::fsck(env, &disk.path)
 }

@@ -154,8 +154,7 @@ impl Sweep {
         ktap::note(&format!("faults/told/shut down: {}", lines.join(", ")));
         ktap::note(&format!("sum: {}/{}/{}", sum.fired, sum.told, sum.crashed));
         ensure!(bad == 0, "{bad} operations");
-        let quiet = self.how.who == Who::Me && chosen.is_empty() && sum.fired == 0;
-        ensure!(!quiet, "nothing has failed");
+        ensure!(!chosen.is_empty() || sum.fired > 0, "nothing has failed");
         self.m.umount()
     }
 
@@ -171,17 +170,21 @@ impl Sweep {
     fn operation(&mut self, op: &Op) -> Result {
         let trees = self.reference(op)?;
         let mut left: Vec<(PathBuf, Tree)> = Vec::new();
-        let mut n = 1;
+        let (mut n, mut quiet) = (1, 0);
+        // The caller does the same each time. What another thread does may be spread otherwise (`fail-nth` counts for
+        // each, and a worker that is made after all have been armed is not): one n without a fault is not the end.
+        let patience = if self.how.who == Who::Me { 1 } else { 3 };
         loop {
             let dir = self.m.path(&format!("{}{n}", op.name));
             let shot = self
                 .one(op, &dir, n, &trees)
                 .map_err(|e| format!("n = {n}: {e}"))?;
             left.push((dir, shot.left));
-            if !shot.fired {
+            quiet = if shot.fired { 0 } else { quiet + 1 };
+            if quiet == patience {
                 break;
             }
-            self.count.fired += 1;
+            self.count.fired += u32::from(shot.fired);
             self.count.told += u32::from(shot.told);
             n = next(n);
             ensure!(n < 5000, "no end");
