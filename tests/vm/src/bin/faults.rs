@@ -6,6 +6,10 @@
 //! `CALF_FAULTS=all` in the environment tries every n in every operation; `CALF_FAULTS_OP=rename,link` only
 //! these; `CALF_FAULTS_VERBOSE=2` lets the kernel tell where each fault happens.
 
+#[path = "../faults/dust.rs"]
+mod dust;
+#[path = "../faults/flakey.rs"]
+mod flakey;
 #[path = "../faults/life.rs"]
 mod life;
 #[path = "../faults/ops.rs"]
@@ -100,6 +104,30 @@ fn removal(env: &Env) -> Result {
     life::removal(env)
 }
 
+fn flakey_direct(env: &Env) -> Result {
+    flakey::direct_write(env)
+}
+
+fn flakey_error_writes(env: &Env) -> Result {
+    flakey::error_writes(env)
+}
+
+fn flakey_error_reads(env: &Env) -> Result {
+    flakey::error_reads(env)
+}
+
+fn flakey_drop_writes(env: &Env) -> Result {
+    flakey::drop_writes(env)
+}
+
+fn dust_data(env: &Env) -> Result {
+    dust::data(env)
+}
+
+fn dust_metadata(env: &Env) -> Result {
+    dust::metadata_blocks(env)
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -116,6 +144,12 @@ fn main() -> ExitCode {
             request_workers,
             umount,
             removal,
+            flakey_direct,
+            flakey_error_writes,
+            flakey_error_reads,
+            flakey_drop_writes,
+            dust_data,
+            dust_metadata,
             no_kernel_warning,
             mount,
         ],

@@ -262,6 +262,12 @@ pub const ALL: &[Op] = &[
     op!(syncfs Blocks true, one, open_dirty, |_d, f| rustix::fs::syncfs(&f[0]).ctx("syncfs")),
 ];
 
+/// Is everything written out of place? Then nothing is preallocated (`EOPNOTSUPP`, as in XFS).
+pub fn always_cow() -> bool {
+    let opts = std::env::var("CALF_OPTS").unwrap_or_default();
+    opts.split(',').any(|o| o == "always_cow")
+}
+
 /// Makes what [`list`] lists.
 pub fn make_many(root: &Path) -> Result {
     let many = root.join("many");

@@ -3,7 +3,7 @@
 //! Does each operation again and again while its first, second, third ... allocation or request fails, until
 //! it ends without having met the fault, and judges each time what is left.
 
-use super::ops::{make_many, Op, ALL};
+use super::ops::{always_cow, make_many, Op, ALL};
 use super::state::{allowed, difference, tree, Promise, Tree};
 use calf_vmlib::fault::{Faults, Kind, Who};
 use calf_vmlib::file::{check_pattern, open, write_pattern};
@@ -119,14 +119,11 @@ impl Sweep {
                 "CALF_FAULTS_OP={chosen}: there is no operation {word}"
             );
         }
-        // Nothing is preallocated with `always_cow`: EOPNOTSUPP, as in XFS.
-        let opts = std::env::var("CALF_OPTS").unwrap_or_default();
-        let cow = opts.split(',').any(|o| o == "always_cow");
         for op in ALL
             .iter()
             .filter(|o| only.is_empty() || only.contains(&o.name))
         {
-            if cow && op.name == "preallocate" {
+            if always_cow() && op.name == "preallocate" {
                 continue;
             }
             if !chosen.is_empty() && !chosen.split(',').any(|c| c == op.name) {
