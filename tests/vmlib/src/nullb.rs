@@ -63,6 +63,11 @@ impl NullDisk {
         Ok(())
     }
 
+    /// Pulls it out, with whatever is mounted on it, or puts it back in with the contents that it had.
+    pub fn power(&self, on: bool) -> Result {
+        self.set("power", if on { "1" } else { "0" })
+    }
+
     /// Writes a setting.
     pub fn set(&self, key: &str, value: &str) -> Result {
         std::fs::write(self.config.join(key), value).ctx(format!("null_blk {key}={value}"))

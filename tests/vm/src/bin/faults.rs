@@ -14,6 +14,8 @@ mod flakey;
 mod life;
 #[path = "../faults/ops.rs"]
 mod ops;
+#[path = "../faults/removal.rs"]
+mod removal;
 #[path = "../faults/state.rs"]
 mod state;
 #[path = "../faults/sweep.rs"]
@@ -101,7 +103,11 @@ fn umount(env: &Env) -> Result {
 }
 
 fn removal(env: &Env) -> Result {
-    life::removal(env)
+    removal::every_request(env)
+}
+
+fn power_off(env: &Env) -> Result {
+    removal::power(env)
 }
 
 fn flakey_direct(env: &Env) -> Result {
@@ -144,6 +150,7 @@ fn main() -> ExitCode {
             request_workers,
             umount,
             removal,
+            power_off,
             flakey_direct,
             flakey_error_writes,
             flakey_error_reads,

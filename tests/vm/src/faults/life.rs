@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults in mount and umount, and a disk that is gone.
+//! Faults in mount and umount.
 
 use super::state::{difference, tree, Tree};
 use super::sweep::{complete, disk, is_bad, next};
@@ -10,15 +10,14 @@ use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::Kmsg;
 use calf_vmlib::sys::vfs::{shutdown, Shutdown};
-use calf_vmlib::{ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
+use calf_vmlib::{ensure, ensure_eq, ktap, Context, Env, Result};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Files in all states: a folder, a clone, attributes.
-fn fill(m: &Mounted) -> Result {
+pub fn fill(m: &Mounted) -> Result {
     let kept = open(&m.path("kept"))?;
     write_pattern(&kept, 9, 0, 100_000)?;
     fs::create_dir(m.path("folder"))?;
@@ -183,69 +182,4 @@ pub fn umount(env: &Env, kind: Kind, who: Who) -> Result {
     ensure!(fired > 0, "nothing has failed");
     m.umount()?;
     cfs::fsck(env, &disk.path)
-}
-
-/// From some moment on every request fails while four threads work: all of them come back, and so does umount.
-pub fn removal(env: &Env) -> Result {
-    for round in 0..3u64 {
-        let disk = disk("flt0", 64)?;
-        cfs::mkfs(env, &disk.path, &[])?;
-        let mut m = Mounted::new(&disk.path, &env.mnt, "")?;
-        fill(&m)?;
-        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
-        let held = open(&m.path("held"))?;
-        std::thread::scope(|s| -> Result {
-            for w in 0..4u64 {
-                let (stop, count, dir) = (&stop, &count, m.path(&format!("w{w}")));
-                s.spawn(move || {
-                    let mut i = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        i += 1;
-                        // Without the disk everything fails, which is right.
-                        let _ = some_work(&dir, i);
-                        count.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-            let progress = |n: u64| {
-                let until = count.load(Ordering::Relaxed) + n;
-                while count.load(Ordering::Relaxed) < until {
-                    std::thread::yield_now();
-                }
-            };
-            progress(30 + 40 * round);
-            let broken = disk.break_range(0, 64 << 20);
-            write_pattern(&held, 1, 0, 40_000).ok();
-            let told = held.sync_all();
-            progress(40);
-            stop.store(true, Ordering::Relaxed);
-            broken?;
-            ensure_errno!(told, Errno::IO, "fsync without a disk");
-            Ok(())
-        })?;
-        drop(held);
-        // The disk is back, as it was.
-        m.umount()?;
-        m.mount()?;
-        check_pattern(&File::open(m.path("kept"))?, 9, 0, 100_000)?;
-        m.umount()?;
-        cfs::fsck(env, &disk.path)?;
-    }
-    Ok(())
-}
-
-fn some_work(dir: &Path, i: u64) -> Result {
-    fs::create_dir_all(dir)?;
-    let (a, b) = (dir.join(format!("{}", i % 7)), dir.join("renamed"));
-    let f = open(&a)?;
-    write_pattern(&f, i, 0, 4096 * (i % 20))?;
-    match i % 6 {
-        0 => f.sync_all()?,
-        1 => fs::rename(&a, &b)?,
-        2 => fs::remove_file(&a)?,
-        3 => f.set_len(5000)?,
-        4 => calf_vmlib::file::clone_file(&open(&b)?, &f)?,
-        _ => calf_vmlib::file::punch(&f, 0, 8192)?,
-    }
-    Ok(())
 }
