@@ -10,6 +10,8 @@
 mod dust;
 #[path = "../faults/flakey.rs"]
 mod flakey;
+#[path = "../faults/full.rs"]
+mod full;
 #[path = "../faults/life.rs"]
 mod life;
 #[path = "../faults/ops.rs"]
@@ -81,6 +83,10 @@ fn request_workers(env: &Env) -> Result {
     run(env, Kind::Bio, Who::Workers, false, some())
 }
 
+fn no_space(env: &Env) -> Result {
+    full::sweep(env)
+}
+
 fn mount(env: &Env) -> Result {
     for kind in [Kind::Slab, Kind::Page, Kind::Bio] {
         for replay in [false, true] {
@@ -148,6 +154,7 @@ fn main() -> ExitCode {
             request,
             request_journal,
             request_workers,
+            no_space,
             umount,
             removal,
             power_off,

@@ -5,17 +5,20 @@
 
 use super::state::Promise::{self, Blocks, Moves, Whole};
 use calf_vmlib::file::{check_pattern, clone_file, clone_range, fallocate, open, open_direct};
-use calf_vmlib::file::{punch, unshare, write_direct, write_pattern};
-use calf_vmlib::sys::{self, Map};
+use calf_vmlib::file::{patterned, punch, unshare, write_pattern};
+use calf_vmlib::sys::{self, Aligned, Map};
 use calf_vmlib::{ensure, ensure_eq, Context, Result};
 use rustix::fs::{
     renameat_with, FallocateFlags as F, IFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD,
 };
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{chown, symlink, FileExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{chown, symlink, FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 const KIB: u64 = 1024;
+const BLOCK: u64 = 4096;
 /// Names in the folder that is listed, beside the folders of the operations.
 pub const MANY: usize = 400;
 
@@ -97,6 +100,58 @@ fn with_acl(d: &Path) -> Result {
     set_acl(&d.join("f"), "system.posix_acl_access", 7)
 }
 
+/// Names so long that few of them fill a block.
+fn long_name(d: &Path, i: usize) -> PathBuf {
+    d.join(format!("{i:0>240}"))
+}
+
+/// A file, and a folder `to` whose tree gets a new block with the next name.
+fn growing(d: &Path) -> Result {
+    static NAMES: OnceLock<usize> = OnceLock::new();
+    one(d)?;
+    let to = d.join("to");
+    let fill = |names: usize| -> Result<usize> {
+        fs::create_dir(&to)?;
+        let (mut sizes, mut n) = (BTreeSet::new(), 0);
+        // Empty, a first block, a second one.
+        while n < names && sizes.len() < 3 {
+            File::create(long_name(&to, n))?;
+            n += 1;
+            sizes.insert(to.metadata()?.blocks());
+        }
+        Ok(n)
+    };
+    if NAMES.get().is_none() {
+        let names = fill(1000)?;
+        ensure!(names < 1000, "the folder does not grow");
+        NAMES.get_or_init(|| names - 1);
+        fs::remove_dir_all(&to)?;
+    }
+    fill(NAMES.get().copied().unwrap_or(0)).map(drop)
+}
+
+/// A file of extents of three blocks, the tree of which gets a block with the next extent.
+fn splitting(d: &Path) -> Result {
+    static EXTENTS: OnceLock<u64> = OnceLock::new();
+    let fill = |extents: u64| -> Result<u64> {
+        let f = open(&d.join("f"))?;
+        let mut n = 0;
+        while n < extents && f.metadata()?.blocks() <= n * 3 * BLOCK / 512 {
+            write_pattern(&f, 1, n * 4 * BLOCK, 3 * BLOCK)?;
+            f.sync_all()?;
+            n += 1;
+        }
+        Ok(n)
+    };
+    if EXTENTS.get().is_none() {
+        let extents = fill(1000)?;
+        ensure!(extents < 1000, "the tree does not grow");
+        EXTENTS.get_or_init(|| extents - 1);
+        fs::remove_file(d.join("f"))?;
+    }
+    fill(EXTENTS.get().copied().unwrap_or(0)).map(drop)
+}
+
 fn open_f(d: &Path) -> Result<Vec<File>> {
     Ok(vec![open(&d.join("f"))?])
 }
@@ -147,6 +202,18 @@ fn store(d: &Path, f: &[File]) -> Result {
     map.sync().ctx("msync")
 }
 
+/// A direct write; who is told that a part was written tries the rest, and hears why.
+fn write_all_direct(f: &File, seed: u64, off: u64, len: u64) -> Result {
+    let mut at = off;
+    while at < off + len {
+        let buf = Aligned::from(&patterned(seed, at, (off + len - at) as usize));
+        let n = f.write_at(&buf, at).ctx(format!("direct write at {at}"))?;
+        ensure!(n > 0, "nothing written at {at}");
+        at += n as u64;
+    }
+    Ok(())
+}
+
 fn list(d: &Path, _: &[File]) -> Result {
     let many = d.parent().unwrap_or(d).join("many");
     let mut n = 0;
@@ -178,6 +245,9 @@ macro_rules! op {
 /// All of them.
 pub const ALL: &[Op] = &[
     op!(create Whole false, one, none, |d, _f| File::create_new(d.join("new")).map(drop).ctx("create")),
+    op!(create_grow Whole false, growing, none, |d, _f| {
+        File::create_new(long_name(&d.join("to"), 999)).map(drop).ctx("create")
+    }),
     op!(mkdir Whole false, one, none, |d, _f| Ok(fs::create_dir(d.join("new"))?)),
     op!(symlink Whole false, one, none, |d, _f| Ok(symlink("x".repeat(700), d.join("new"))?)),
     op!(tmpfile Whole false, one, none, |d, _f| {
@@ -195,11 +265,13 @@ pub const ALL: &[Op] = &[
         f[0].sync_all().ctx("fsync")
     }),
     op!(mmap Blocks true, two, open_cold, |d, f| store(d, f)),
+    op!(mmap_hole Blocks true, |d| { two(d)?; Ok(File::create(d.join("f"))?.set_len(64 * KIB)?) },
+        open_cold, |d, f| store(d, f)),
     op!(direct Blocks false, one, open_for_direct, |_d, f| {
-        write_direct(&f[0], 3, 48 * KIB, 32 << 10)
+        write_all_direct(&f[0], 3, 48 * KIB, 32 * KIB)
     }),
     op!(direct_shared Blocks false, shared, open_for_direct, |_d, f| {
-        write_direct(&f[0], 3, 8 * KIB, 32 << 10)
+        write_all_direct(&f[0], 3, 8 * KIB, 32 * KIB)
     }),
     op!(read Whole false, one, open_cold, |_d, f| check_pattern(&f[0], 1, 0, 64 * KIB)),
     op!(clone Blocks false, |d| { two(d)?; Ok(File::create(d.join("g")).map(drop)?) }, open_two,
@@ -216,6 +288,7 @@ pub const ALL: &[Op] = &[
     }),
     op!(unshare Blocks false, shared, open_f, |_d, f| unshare(&f[0], 0, 64 * KIB)),
     op!(punch Blocks false, one, open_f, |_d, f| punch(&f[0], 10 * KIB, 20 * KIB)),
+    op!(punch_grow Blocks false, splitting, open_f, |_d, f| punch(&f[0], BLOCK, BLOCK)),
     op!(punch_shared Blocks false, shared, open_f, |_d, f| punch(&f[0], 10 * KIB, 20 * KIB)),
     op!(zero Blocks false, one, open_f, |_d, f| fallocate(&f[0], F::ZERO_RANGE, 10 * KIB, 60 * KIB)),
     op!(collapse Moves false, one, open_f,
@@ -226,6 +299,9 @@ pub const ALL: &[Op] = &[
     op!(lengthen Blocks false, |d| { one(d)?; Ok(open(&d.join("f"))?.set_len(65_000)?) }, open_f,
         |_d, f| Ok(f[0].set_len(100_000)?)),
     op!(rename Whole false, one, none, |d, _f| rename(d, "f", "h", RenameFlags::empty())),
+    op!(rename_grow Whole false, growing, none, |d, _f| {
+        fs::rename(d.join("f"), long_name(&d.join("to"), 999)).ctx("rename")
+    }),
     op!(rename_over Whole false, two, none, |d, _f| rename(d, "f", "g", RenameFlags::empty())),
     op!(exchange Whole false, |d| { one(d)?; Ok(fs::create_dir(d.join("g"))?) }, none,
         |d, _f| rename(d, "f", "g", RenameFlags::EXCHANGE)),

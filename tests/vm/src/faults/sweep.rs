@@ -281,7 +281,7 @@ impl Sweep {
             Kind::Slab | Kind::Page => vec![Errno::NOMEM],
             Kind::Bio => vec![Errno::IO],
         };
-        if op.name == "mmap" {
+        if op.name.starts_with("mmap") {
             // A system call that meets the fault in user memory.
             all.push(Errno::FAULT);
         }
@@ -368,7 +368,7 @@ impl Sweep {
 }
 
 /// What is promised and in flight.
-fn promises(m: &Mounted) -> BTreeMap<String, i64> {
+pub fn promises(m: &Mounted) -> BTreeMap<String, i64> {
     let mut all = observe::counters(&m.bdev());
     all.retain(|k, _| ["delalloc_reserved", "meta_reserved", "claimed", "pinned"].contains(&&**k));
     all
