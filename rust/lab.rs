@@ -5,11 +5,12 @@
 //! Only in builds with `CALF_LAB=1`. A switch is a mount option, `-o bug=NAME`; the code that it
 //! changes asks `bug!(sb, Name)`, which is `false` in other builds, or stands at a place marked
 //! `cfg(calf_lab)`; what it does instead stands in this folder. `gate!(inode, Name)` is a place where
-//! a test can hold a task.
+//! a test can hold a task; a promise of blocks can be refused.
 
 pub(crate) mod checks;
 pub(crate) mod dio;
 pub(crate) mod gates;
+pub(crate) mod refuse;
 pub(crate) mod release;
 pub(crate) mod stray;
 pub(crate) mod switches;

@@ -43,6 +43,8 @@ pub(crate) struct DebugDir {
     gates: crate::lab::gates::GateDir,
     #[cfg(calf_lab)]
     checks: crate::lab::checks::Checks,
+    #[cfg(calf_lab)]
+    _refuse: crate::lab::refuse::RefuseFile,
     _counters: Option<Pin<KBox<File<Report>>>>,
     // Removed from debugfs when dropped, after the file in it.
     _dir: Option<Dir>,
@@ -64,6 +66,8 @@ impl DebugDir {
             gates: crate::lab::gates::GateDir::new(dir.as_ref())?,
             #[cfg(calf_lab)]
             checks: crate::lab::checks::Checks::new(dir.as_ref())?,
+            #[cfg(calf_lab)]
+            _refuse: crate::lab::refuse::RefuseFile::new(dir.as_ref(), alloc)?,
             _counters: file,
             _dir: dir,
         })

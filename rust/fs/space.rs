@@ -32,6 +32,9 @@ pub(crate) struct Account {
     releases: u64,
     /// How many wait in [`Space::wait_settled`].
     settling: u32,
+    /// How many promises are left until one is refused, 0 if none will be.
+    #[cfg(calf_lab)]
+    pub refuse: u32,
 }
 
 /// How much of the pool a promise may use (B2c).
@@ -105,11 +108,19 @@ impl Space {
     /// Promises `n` blocks, of the pool too as far as `share` says. Errors: `ENOSPC`.
     pub(crate) fn reserve(&self, n: u64, share: Share) -> Result {
         let mut a = self.account.lock();
+        #[cfg(calf_lab)]
+        crate::lab::refuse::pass(&mut a.refuse)?;
         if a.available(share) < n {
             return Err(ENOSPC);
         }
         a.reserved += n;
         Ok(())
+    }
+
+    /// The `n`-th promise from now on is refused; 0: none.
+    #[cfg(calf_lab)]
+    pub(crate) fn refuse(&self, n: u32) {
+        self.account.lock().refuse = n;
     }
 
     /// Takes back a promise of `n` blocks.

@@ -21,6 +21,8 @@ pub enum Kind {
     Page,
     /// A request to the device: `EIO`.
     Bio,
+    /// A promise of blocks of the filesystem that is mounted (laboratory builds): `ENOSPC`. Not of a thread, of whomever.
+    Space,
 }
 
 /// Whose.
@@ -113,6 +115,7 @@ impl Faults {
             Kind::Slab => Some("failslab"),
             Kind::Page => Some("fail_page_alloc"),
             Kind::Bio => Some("fail_make_request"),
+            Kind::Space => None,
         }
     }
 
@@ -120,6 +123,10 @@ impl Faults {
     pub fn arm(&mut self, who: Who, n: u32) -> Result {
         if let Some(dir) = self.times() {
             debug(dir, "times", &TIMES.to_string())?;
+        }
+        if self.kind.get() == Some(Kind::Space) {
+            let path = self.refuse();
+            return fs::write(&path, n.to_string()).ctx(path);
         }
         self.armed = match who {
             Who::Me => vec![self.me.try_clone()?],
@@ -136,8 +143,20 @@ impl Faults {
         Ok(())
     }
 
+    /// The file that says which promise of blocks is refused.
+    fn refuse(&self) -> String {
+        format!("/sys/kernel/debug/calf/{}/refuse", self.disk)
+    }
+
     /// Ends it. Has it failed?
     pub fn disarm(&mut self) -> bool {
+        if self.kind.get() == Some(Kind::Space) {
+            let path = self.refuse();
+            let fired = fs::read_to_string(&path).is_ok_and(|t| t.trim() == "0");
+            // A filesystem that is gone needs no order.
+            let _ = fs::write(path, "0");
+            return fired;
+        }
         let mut last = false;
         for f in self.armed.drain(..) {
             let mut left = [0; 16];

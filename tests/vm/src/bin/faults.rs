@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The first, second, third ... allocation or request of every operation fails: the error is the right one,
-//! what is left is what was promised, nothing is lost, nothing hangs.
+//! The first, second, third ... allocation or request of every operation fails, or it finds no free block, one, two ...:
+//! the error is the right one, what is left is what was promised, nothing is lost, nothing hangs. The same of disks that
+//! fail for a while, lie, have bad blocks, or are pulled out.
 //!
 //! `CALF_FAULTS=all` in the environment tries every n in every operation; `CALF_FAULTS_OP=rename,link` only
 //! these; `CALF_FAULTS_VERBOSE=2` lets the kernel tell where each fault happens.
@@ -25,7 +26,7 @@ mod sweep;
 
 use calf_vmlib::fault::{Kind, Who};
 use calf_vmlib::observe::no_kernel_warning;
-use calf_vmlib::{cases, ktap, observe, Context, Env, Result};
+use calf_vmlib::{cases, ktap, observe, Context, Env, Fail, Result};
 use std::process::ExitCode;
 use sweep::{How, Sweep};
 
@@ -81,6 +82,14 @@ fn request_journal(env: &Env) -> Result {
 
 fn request_workers(env: &Env) -> Result {
     run(env, Kind::Bio, Who::Workers, false, some())
+}
+
+/// In a laboratory build: each place that can find no space does so once, though there is some.
+fn refused(env: &Env) -> Result {
+    if !observe::is_lab() {
+        return Err(Fail::skip("needs a laboratory build"));
+    }
+    run(env, Kind::Space, Who::Me, false, some())
 }
 
 fn no_space(env: &Env) -> Result {
@@ -155,6 +164,7 @@ fn main() -> ExitCode {
             request_journal,
             request_workers,
             no_space,
+            refused,
             umount,
             removal,
             power_off,
