@@ -48,7 +48,7 @@ help:
 	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'
 	@echo '  make coverage         which lines of the module VM tests run (T= LAB=1), a page: build/coverage/index.html; UML unless RUNNER=qemu'
 	@echo '  make crash            kill the VM under load KILLS= times (50) and judge what is left'
-	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (all, with each placement of syncs: many hours)'
+	@echo '  make replay           replay device logs of SEQUENCES= pairs of operations (1296: each once)'
 	@echo '                        to every flush, and torn between; SEED= TORN= FIRST= STATE= (see tests/README.md)'
 	@echo '  make damage           damage IMAGES= images (1000) at random, repair them with fsck.calf, judge what is left'
 	@echo '  make fuzz             look for inputs that break the shared code, fsck.calf and the replay of journals, guided by'
