@@ -3,7 +3,8 @@
 //! Mount options.
 //!
 //! `always_cow` and `bug` are fixed at mount: a change under I/O in flight would mix blocks written
-//! in place with blocks that are freed (C12). `errors` follows a remount.
+//! in place with blocks that are freed (C12). So are `norecovery`, `nouuid` and `checks`, which act on
+//! what mount does once. `errors` and `discard` follow a remount.
 
 use crate::kapi::fs_context::{FsContext, ParamSpec, ParamTable, ParamValue};
 use kernel::error::code::EINVAL;
@@ -12,21 +13,19 @@ use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 
 const OPT_ALWAYS_COW: u8 = 0;
-const OPT_DEBUG: u8 = 1;
-const OPT_BUG: u8 = 2;
-const OPT_ERRORS: u8 = 3;
-const OPT_NORECOVERY: u8 = 4;
-const OPT_NOUUID: u8 = 5;
-const OPT_DISCARD: u8 = 6;
-const OPT_NODISCARD: u8 = 7;
-const OPT_CHECKS: u8 = 8;
+const OPT_BUG: u8 = 1;
+const OPT_ERRORS: u8 = 2;
+const OPT_NORECOVERY: u8 = 3;
+const OPT_NOUUID: u8 = 4;
+const OPT_DISCARD: u8 = 5;
+const OPT_NODISCARD: u8 = 6;
+const OPT_CHECKS: u8 = 7;
 
 /// What calf understands beside the options of the VFS.
 pub const PARAMS: ParamTable = ParamTable::new(
     const {
         &[
             ParamSpec::flag(c"always_cow", OPT_ALWAYS_COW),
-            ParamSpec::flag(c"debug", OPT_DEBUG),
             ParamSpec::string(c"bug", OPT_BUG),
             ParamSpec::string(c"checks", OPT_CHECKS),
             ParamSpec::string(c"errors", OPT_ERRORS),
@@ -44,8 +43,6 @@ pub const PARAMS: ParamTable = ParamTable::new(
 pub struct MountOpts {
     /// Never write in place; everything is staged.
     pub always_cow: bool,
-    /// More log lines.
-    pub debug: bool,
     /// `errors=remount-ro`: damage ends writing only, not reading.
     pub errors_ro: bool,
     /// Read without replaying the journal.
@@ -67,7 +64,6 @@ impl MountOpts {
     pub fn parse(&mut self, fc: &FsContext, id: u8, value: ParamValue<'_>) -> Result {
         match (id, value) {
             (OPT_ALWAYS_COW, _) => self.always_cow = true,
-            (OPT_DEBUG, _) => self.debug = true,
             (OPT_NORECOVERY, _) => self.norecovery = true,
             (OPT_NOUUID, _) => self.nouuid = true,
             (OPT_DISCARD, _) => self.discard = true,
@@ -131,6 +127,15 @@ impl MountOpts {
             fc.error(c"norecovery cannot change on a live mount");
             return Err(EINVAL);
         }
+        if self.nouuid != new.nouuid {
+            fc.error(c"nouuid cannot change on a live mount");
+            return Err(EINVAL);
+        }
+        #[cfg(calf_lab)]
+        if self.checks_fail != new.checks_fail {
+            fc.error(c"checks= cannot change on a live mount");
+            return Err(EINVAL);
+        }
         #[cfg(calf_lab)]
         if self.bugs != new.bugs {
             fc.error(c"bug= cannot change on a live mount");
@@ -143,9 +148,6 @@ impl MountOpts {
     pub fn show(&self, m: &SeqFile) {
         if self.always_cow {
             seq_print!(m, ",always_cow");
-        }
-        if self.debug {
-            seq_print!(m, ",debug");
         }
         if self.errors_ro {
             seq_print!(m, ",errors=remount-ro");
