@@ -63,7 +63,8 @@ struct Args {
     version: Option<bool>,
     /// Block device or image file
     device: PathBuf,
-    /// Use only this many bytes (suffixes K, M, G, T); an image file is made as long as this
+    /// Use only this many bytes (suffixes K, M, G, T); an image file that is shorter is made as long
+    /// as this
     #[arg(value_parser = parse_size)]
     size: Option<u64>,
 }
@@ -135,7 +136,7 @@ fn look(args: &Args) -> Result<Target, String> {
     };
     let (has, sector) = (device.size(), u64::from(device.sector_size()));
     let bytes = args.size.unwrap_or(has);
-    if bytes > has && (device.is_block_device() || args.dry_run) {
+    if bytes > has && device.is_block_device() {
         return Err(format!(
             "{name} has only {has} bytes, {bytes} were asked for"
         ));
