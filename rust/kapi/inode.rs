@@ -119,8 +119,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// `i_mode`: type and permission bits.
     pub fn mode(&self) -> u16 {
-        // SAFETY: A torn read is impossible for a u16.
-        unsafe { (*self.as_ptr()).i_mode }
+        // SAFETY: Valid and aligned; a volatile read, as `READ_ONCE`, may race with a writer.
+        unsafe { (&raw const (*self.as_ptr()).i_mode).read_volatile() }
     }
 
     fn is_type(&self, t: u32) -> bool {
@@ -144,8 +144,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// `i_nlink`.
     pub fn nlink(&self) -> u32 {
-        // SAFETY: A torn read is impossible for a u32.
-        unsafe { (*self.as_ptr()).__bindgen_anon_1.i_nlink }
+        // SAFETY: As in `mode`.
+        unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_1.i_nlink).read_volatile() }
     }
 
     /// `set_nlink`. The caller serialises link count changes.
