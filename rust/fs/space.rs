@@ -46,7 +46,7 @@ pub(crate) enum Share {
     /// new mappings may take more than that.
     Half,
     /// All but a quarter: the tree of a file whose preallocated blocks are written, which `fallocate` has
-    /// promised.
+    /// promised, or where a range is taken out or moved; an attribute that becomes no larger.
     Most,
     /// All: operations that free blocks. The quarter that nobody else takes is 16 blocks at least, which
     /// is enough for one step after the other.

@@ -22,7 +22,7 @@
 //! let ops: OpsRef<MyFs> = table::<Read>();
 //! ```
 //!
-//! Contract ids (C-...) are those of the project's iomap contract catalogue.
+//! Contract ids (C-...) are those of docs/contracts.md.
 
 pub mod call;
 #[cfg(calf_lab)]

@@ -37,7 +37,7 @@ pub trait SuperOps: FileSystem {
     /// No inode exists any more.
     fn put_super(sb: &SuperBlock<Self>);
 
-    /// Starts the commit of everything, and with `wait` waits for it.
+    /// With `wait`, commits everything and waits for it; without, may do nothing: a call with `wait` follows.
     fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result;
 
     /// All writers are stopped and the data is synced: bring the device to a clean state.

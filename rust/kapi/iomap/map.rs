@@ -149,10 +149,6 @@ pub enum WriteMap<N> {
         /// The old bytes.
         source: Source,
     },
-    /// Anything a bug switch likes to say.
-    #[cfg(calf_lab)]
-    #[allow(dead_code)] // No switch of a write yet.
-    Lab(LabMap),
 }
 
 /// Answer to a zeroing operation.
@@ -406,8 +402,6 @@ impl<N: Reserved> From<WriteMap<N>> for Mapping {
                 to,
                 source: Source::Mapped(src),
             } => Self::with_source(to.lower(), src),
-            #[cfg(calf_lab)]
-            WriteMap::Lab(l) => Self(Inner::Lab(l)),
         }
     }
 }
