@@ -25,6 +25,10 @@ use super::inode::Inode;
 use crate::bindings;
 
 /// A `struct dentry` of filesystem `T`.
+///
+/// # Invariants
+///
+/// It belongs to a superblock of `T`, hence its inode, if there is one, does; its reference count is not zero.
 #[repr(transparent)]
 pub struct Dentry<T: FileSystem>(Opaque<bindings::dentry>, PhantomData<T>);
 
@@ -36,7 +40,7 @@ unsafe impl<T: FileSystem> Sync for Dentry<T> {}
 // SAFETY: `d_lockref` is the reference count of a dentry.
 unsafe impl<T: FileSystem> AlwaysRefCounted for Dentry<T> {
     fn inc_ref(&self) {
-        // SAFETY: A shared reference means that the count is not zero.
+        // SAFETY: By the type invariant the count is not zero.
         unsafe { bindings::calf_dget(self.as_ptr()) }
     }
 
@@ -53,6 +57,7 @@ impl<T: FileSystem> Dentry<T> {
     ///
     /// `ptr` is a dentry of filesystem `T` and stays valid for `'a`.
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::dentry) -> &'a Self {
+        // INVARIANT: By the safety requirements.
         // SAFETY: Transparent wrapper, valid by the safety requirements.
         unsafe { &*ptr.cast() }
     }

@@ -60,6 +60,10 @@ pub trait WritebackOps: Sized + 'static {
 }
 
 /// The state of one writeback pass (`struct iomap_writepage_ctx`).
+///
+/// # Invariants
+///
+/// `ptr` is the context of a pass over an inode of `F`, valid for `'a`; nobody else uses it meanwhile.
 pub struct WritebackCtx<'a, F: FileSystem> {
     ptr: *mut bindings::iomap_writepage_ctx,
     _p: PhantomData<(&'a mut bindings::iomap_writepage_ctx, F)>,
@@ -71,14 +75,14 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
     where
         Self: 'b,
     {
-        // SAFETY: The context and its inode are valid while writeback runs.
+        // SAFETY: By the type invariant; who writes back keeps the inode.
         unsafe { Inode::from_raw((*self.ptr).inode) }
     }
 
     /// The mapping of the previous range with its cookie, if there is one. It must be checked
     /// again before it is used (C-WB-REVALIDATE).
     pub fn cached(&self) -> Option<(WritebackMap, u64)> {
-        // SAFETY: The context is valid.
+        // SAFETY: By the type invariant.
         let map = unsafe { &(*self.ptr).iomap };
         let span = Span::new(u64::try_from(map.offset).ok()?, map.length)?;
         let flags = u32::from(map.flags);
@@ -98,30 +102,30 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
     pub fn set_map(&mut self, map: WritebackMap, cookie: u64) {
         let bdev = self.inode().sb().bdev();
         let (dst, _) = fill(Answer::new(map, cookie), bdev);
-        // SAFETY: The context is valid and ours.
+        // SAFETY: By the type invariant.
         unsafe { (*self.ptr).iomap = dst };
     }
 
     /// The mapping as the core sees it, and its cookie.
     #[cfg(calf_lab)]
     pub fn raw(&self) -> (LabSide, u64) {
-        // SAFETY: The context is valid.
+        // SAFETY: By the type invariant.
         LabSide::of(unsafe { &(*self.ptr).iomap })
     }
 
     /// [`WritebackCtx::set_map`] without C-WB-FRESH: the flags of the previous mapping stay.
     #[cfg(calf_lab)]
     pub fn set_map_keep_flags(&mut self, map: WritebackMap, cookie: u64) {
-        // SAFETY: The context is valid.
+        // SAFETY: By the type invariant.
         let flags = unsafe { (*self.ptr).iomap.flags };
         self.set_map(map, cookie);
-        // SAFETY: The context is valid and ours.
+        // SAFETY: By the type invariant.
         unsafe { (*self.ptr).iomap.flags |= flags };
     }
 
     /// Forgets the mapping, so that [`WritebackCtx::cached`] finds none.
     pub fn clear_map(&mut self) {
-        // SAFETY: The context is valid and ours.
+        // SAFETY: By the type invariant.
         unsafe { (*self.ptr).iomap.length = 0 };
     }
 
@@ -134,7 +138,7 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
         end_pos: u64,
         len: u32,
     ) -> Result<usize> {
-        // SAFETY: The context is valid, the folio is locked.
+        // SAFETY: By the type invariant; the folio is locked.
         let ret = unsafe {
             bindings::iomap_add_to_ioend(self.ptr, folio.as_ptr(), pos as i64, end_pos as i64, len)
         };
@@ -143,45 +147,50 @@ impl<F: FileSystem> WritebackCtx<'_, F> {
 }
 
 /// An I/O of writeback, not finished yet (`struct iomap_ioend`), and those merged into it.
+///
+/// # Invariants
+///
+/// It is an ioend of an inode of `F`, whose folios are under writeback.
 #[repr(transparent)]
 pub struct Ioend<F: FileSystem>(Opaque<bindings::iomap_ioend>, PhantomData<F>);
 
 impl<F: FileSystem> Ioend<F> {
     /// # Safety
     ///
-    /// `ptr` is an ioend of an inode of `F`, valid for `'a`.
+    /// `ptr` is an ioend of an inode of `F`, not finished during `'a`.
     unsafe fn from_raw<'a>(ptr: *mut bindings::iomap_ioend) -> &'a Self {
+        // INVARIANT: By the safety requirements.
         // SAFETY: Transparent wrapper, valid by the safety requirements.
         unsafe { &*ptr.cast() }
     }
 
     /// The inode.
     pub fn inode(&self) -> &Inode<F> {
-        // SAFETY: An inode stays as long as it has pages under writeback, and those of this I/O end it
-        // with `CompletedIoend::finish`, which consumes what is borrowed here.
+        // SAFETY: By the type invariant. An inode stays as long as it has pages under writeback, and those of
+        // this I/O end it with `CompletedIoend::finish`, which consumes what is borrowed here.
         unsafe { Inode::from_raw((*self.0.get()).io_inode) }
     }
 
     /// File offset, bytes.
     pub fn offset(&self) -> u64 {
-        // SAFETY: The ioend is valid.
+        // SAFETY: By the type invariant.
         unsafe { (*self.0.get()).io_offset as u64 }
     }
 
     /// Bytes; cut at EOF, so not always whole blocks (C10).
     pub fn size(&self) -> u64 {
-        // SAFETY: The ioend is valid.
+        // SAFETY: By the type invariant.
         unsafe { (*self.0.get()).io_size as u64 }
     }
 
     /// Device address, bytes.
     pub fn addr(&self) -> u64 {
-        // SAFETY: The ioend is valid.
+        // SAFETY: By the type invariant.
         unsafe { (*self.0.get()).io_sector << SECTOR_SHIFT }
     }
 
     fn has(&self, flag: u32) -> bool {
-        // SAFETY: The ioend is valid.
+        // SAFETY: By the type invariant.
         u32::from(unsafe { (*self.0.get()).io_flags }) & flag != 0
     }
 
@@ -197,6 +206,10 @@ impl<F: FileSystem> Ioend<F> {
 }
 
 /// A finished I/O that waits for its completion. Completed exactly once (C-IOEND-ONCE).
+///
+/// # Invariants
+///
+/// `ptr` is an ioend of an inode of `F` whose I/O has ended; it is not finished, and ours to finish.
 pub struct CompletedIoend<F: FileSystem> {
     ptr: *mut bindings::iomap_ioend,
     _p: PhantomData<F>,
@@ -205,7 +218,7 @@ pub struct CompletedIoend<F: FileSystem> {
 impl<F: FileSystem> core::ops::Deref for CompletedIoend<F> {
     type Target = Ioend<F>;
     fn deref(&self) -> &Ioend<F> {
-        // SAFETY: Valid until `finish`.
+        // SAFETY: By the type invariant, until `finish` takes the value.
         unsafe { Ioend::from_raw(self.ptr) }
     }
 }
@@ -213,7 +226,7 @@ impl<F: FileSystem> core::ops::Deref for CompletedIoend<F> {
 impl<F: FileSystem> CompletedIoend<F> {
     /// How the I/O ended.
     pub fn status(&self) -> Result {
-        // SAFETY: Valid until `finish`.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::calf_ioend_error(self.ptr) })
     }
 
@@ -225,14 +238,14 @@ impl<F: FileSystem> CompletedIoend<F> {
         };
         let ptr = self.ptr;
         core::mem::forget(self);
-        // SAFETY: Valid, and given up here.
+        // SAFETY: By the type invariant; given up here.
         unsafe { bindings::iomap_finish_ioends(ptr, errno) }
     }
 }
 
 impl<F: FileSystem> Drop for CompletedIoend<F> {
     fn drop(&mut self) {
-        // SAFETY: Valid; was not finished.
+        // SAFETY: By the type invariant.
         unsafe { bindings::iomap_finish_ioends(self.ptr, EIO.to_errno()) }
     }
 }
@@ -291,6 +304,7 @@ impl<W: IoendWorker> IoendQueue<W> {
             if ptr.is_null() {
                 break;
             }
+            // INVARIANT: `end_bio` has queued it for this inode's worker; nobody else knows it any more.
             W::complete(CompletedIoend {
                 ptr,
                 _p: PhantomData,
@@ -322,6 +336,7 @@ impl<T: WritebackOps> Table<T> {
         len: u32,
         end_pos: u64,
     ) -> isize {
+        // INVARIANT: By the safety requirements; the core waits for the callback.
         let mut ctx = WritebackCtx {
             ptr: wpc,
             _p: PhantomData,

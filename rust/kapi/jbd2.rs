@@ -318,6 +318,7 @@ impl<'j> Handle<'j> {
     pub fn write_access(&self, bh: BufferHead) -> Result<JournaledBuffer> {
         // SAFETY: By the type invariants of both.
         to_result(unsafe { bindings::jbd2_journal_get_write_access(self.as_ptr(), bh.as_ptr()) })?;
+        // INVARIANT: Write access was given.
         Ok(JournaledBuffer { bh })
     }
 
@@ -333,6 +334,7 @@ impl<'j> Handle<'j> {
             bh.set_uptodate();
             Ok::<(), Error>(())
         })?;
+        // INVARIANT: Create access was given.
         Ok(JournaledBuffer { bh })
     }
 
@@ -377,6 +379,10 @@ impl Drop for Handle<'_> {
 }
 
 /// A buffer that the running transaction may change.
+///
+/// # Invariants
+///
+/// jbd2 has given a handle write or create access to `bh`.
 pub struct JournaledBuffer {
     bh: BufferHead,
 }
@@ -407,7 +413,7 @@ impl JournaledBuffer {
 
     /// Adds the buffer to the transaction; for changes made by several `update`s of one block.
     fn dirty(&self, handle: &Handle<'_>) {
-        // SAFETY: By the type invariants of both.
+        // SAFETY: By the type invariants of both; jbd2 refuses a buffer that is not of the handle's transaction.
         let ret =
             unsafe { bindings::jbd2_journal_dirty_metadata(handle.as_ptr(), self.bh.as_ptr()) };
         if ret != 0 && !handle.journal.is_aborted() {

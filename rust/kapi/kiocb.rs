@@ -19,6 +19,10 @@ pub(super) fn count(ret: isize) -> Result<usize> {
 }
 
 /// An open file of filesystem `F`.
+///
+/// # Invariants
+///
+/// It is open, and its inode is of `F`.
 #[repr(transparent)]
 pub struct File<F: FileSystem>(Opaque<bindings::file>, PhantomData<F>);
 
@@ -29,6 +33,7 @@ impl<F: FileSystem> File<F> {
     ///
     /// `ptr` is an open file of `F`, valid for `'a`.
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::file) -> &'a Self {
+        // INVARIANT: By the safety requirements.
         // SAFETY: Transparent wrapper, valid by the safety requirements.
         unsafe { &*ptr.cast() }
     }
@@ -40,32 +45,32 @@ impl<F: FileSystem> File<F> {
 
     /// The inode.
     pub fn inode(&self) -> &Inode<F> {
-        // SAFETY: The file is valid, and its inode is of `F`.
+        // SAFETY: By the type invariant.
         unsafe { Inode::from_raw(bindings::calf_file_inode(self.as_ptr())) }
     }
 
     /// `file_accessed`.
     pub fn accessed(&self) {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_file_accessed(self.as_ptr()) }
     }
 
     /// Opened with `O_SYNC` or `O_DSYNC`?
     pub fn is_sync(&self) -> bool {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_file_is_sync(self.as_ptr()) }
     }
 
     /// `file_update_time`.
     pub fn update_time(&self) -> Result {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::file_update_time(self.as_ptr()) })
     }
 
     /// Runs `f` with write access to the mount (`mnt_want_write_file`): it is writable and is not
     /// frozen meanwhile. Errors: `EROFS`, those of `f`. With no lock held.
     pub fn with_write<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::mnt_want_write_file(self.as_ptr()) })?;
         let ret = f();
         // SAFETY: Taken above.
@@ -75,14 +80,14 @@ impl<F: FileSystem> File<F> {
 
     /// `file_modified`: drops privileges, updates times. The caller holds `i_rwsem` exclusively.
     pub fn modified(&self) -> Result {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::file_modified(self.as_ptr()) })
     }
 
     /// `file_write_and_wait_range`, bytes, `end` inclusive.
     pub fn write_and_wait(&self, start: u64, end: u64) -> Result {
         // CAST: offsets are below `i64::MAX`, which also stands for "all".
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe {
             bindings::file_write_and_wait_range(self.as_ptr(), start as i64, end as i64)
         })
@@ -92,7 +97,7 @@ impl<F: FileSystem> File<F> {
     /// [`Self::check_wb_err`] does.
     pub fn wait(&self, start: u64, end: u64) -> Result {
         // CAST: offsets are below `i64::MAX`, which also stands for "all".
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe {
             bindings::file_fdatawait_range(self.as_ptr(), start as i64, end as i64)
         })
@@ -100,12 +105,16 @@ impl<F: FileSystem> File<F> {
 
     /// `file_check_and_advance_wb_err`.
     pub fn check_wb_err(&self) -> Result {
-        // SAFETY: The file is valid.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::file_check_and_advance_wb_err(self.as_ptr()) })
     }
 }
 
 /// A read or write request on a file of filesystem `F`.
+///
+/// # Invariants
+///
+/// `ptr` is such a request, valid for `'a`.
 pub struct Kiocb<'a, F: FileSystem> {
     ptr: *mut bindings::kiocb,
     _p: PhantomData<(&'a mut bindings::kiocb, F)>,
@@ -118,6 +127,7 @@ impl<F: FileSystem> Kiocb<'_, F> {
     ///
     /// `ptr` is a request on a file of `F`, valid while the value lives.
     pub unsafe fn from_raw(ptr: *mut bindings::kiocb) -> Self {
+        // INVARIANT: By the safety requirements.
         Self {
             ptr,
             _p: PhantomData,
@@ -131,7 +141,7 @@ impl<F: FileSystem> Kiocb<'_, F> {
 
     /// The file.
     pub fn file(&self) -> &File<F> {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         unsafe { File::from_raw((*self.ptr).ki_filp) }
     }
 
@@ -143,26 +153,26 @@ impl<F: FileSystem> Kiocb<'_, F> {
     where
         Self: 'b,
     {
-        // SAFETY: The file pins the inode as long as the request (`'b` at most) lives.
+        // SAFETY: By the type invariant; the file pins the inode as long as the request (`'b` at most) lives.
         unsafe { Inode::from_raw(bindings::calf_file_inode((*self.ptr).ki_filp)) }
     }
 
     /// File position.
     pub fn pos(&self) -> u64 {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         // CAST: positions are not negative after the checks of the VFS.
         unsafe { (*self.ptr).ki_pos as u64 }
     }
 
     /// Moves the position to `pos`, a position of this request.
     pub fn set_pos(&mut self, pos: u64) {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         // CAST: below the largest size of a file.
         unsafe { (*self.ptr).ki_pos = pos as i64 }
     }
 
     fn has(&self, flag: i32) -> bool {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         unsafe { (*self.ptr).ki_flags & flag != 0 }
     }
 
@@ -189,33 +199,33 @@ impl<F: FileSystem> Kiocb<'_, F> {
     /// `generic_atomic_write_valid`: one direct, naturally aligned segment.
     /// Errors: `EINVAL`, `EOPNOTSUPP`.
     pub fn atomic_write_valid(&self, from: &IovIter<'_>) -> Result {
-        // SAFETY: Both are valid.
+        // SAFETY: By the type invariants.
         to_result(unsafe { bindings::generic_atomic_write_valid(self.ptr, from.as_ptr()) })
     }
 
     /// `generic_write_checks`: returns the bytes to write, and sets the position when appending.
     /// The caller holds `i_rwsem`.
     pub fn write_checks(&mut self, from: &mut IovIter<'_>) -> Result<usize> {
-        // SAFETY: Both are valid.
+        // SAFETY: By the type invariants.
         count(unsafe { bindings::generic_write_checks(self.ptr, from.as_ptr()) })
     }
 
     /// `kiocb_modified`: as `file_modified`, honours NOWAIT.
     pub fn modified(&self) -> Result {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         to_result(unsafe { bindings::kiocb_modified(self.ptr) })
     }
 
     /// `generic_write_sync`: makes `written` bytes durable if the request asks for that.
     pub fn write_sync(&self, written: usize) -> Result<usize> {
         // CAST: byte counts of I/O fit in isize.
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         count(unsafe { bindings::calf_generic_write_sync(self.ptr, written as isize) })
     }
 
     /// `filemap_read`: reads through the page cache.
     pub fn buffered_read(&mut self, to: &mut IovIter<'_>) -> Result<usize> {
-        // SAFETY: Both are valid.
+        // SAFETY: By the type invariants.
         count(unsafe { bindings::filemap_read(self.ptr, to.as_ptr(), 0) })
     }
 }
@@ -262,13 +272,13 @@ impl IovIter<'_> {
 
     /// Is it the memory of a process, which may have to be faulted in?
     pub fn is_user(&self) -> bool {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_iov_iter_is_user(self.ptr) }
     }
 
     /// Decides whether pinning memory that is not present is an error (`EFAULT`).
     pub fn set_nofault(&mut self, nofault: bool) {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_iov_iter_set_nofault(self.ptr, nofault) }
     }
 
@@ -277,7 +287,7 @@ impl IovIter<'_> {
     pub fn fault_in(&self, most: usize, to_write: bool) -> bool {
         let want = self.count().min(most);
         let left = if to_write {
-            // SAFETY: Valid by the requirements of `from_raw`.
+            // SAFETY: By the type invariant.
             unsafe { bindings::fault_in_iov_iter_writeable(self.ptr, want) }
         } else {
             // SAFETY: As above.
@@ -288,12 +298,16 @@ impl IovIter<'_> {
 
     /// Bytes left.
     pub fn count(&self) -> usize {
-        // SAFETY: Valid by the requirements of `from_raw`.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_iov_iter_count(self.ptr) }
     }
 }
 
 /// A page fault on a mapping of a file of filesystem `F`.
+///
+/// # Invariants
+///
+/// `ptr` is such a fault, valid for `'a`.
 pub struct VmFault<'a, F: FileSystem> {
     ptr: *mut bindings::vm_fault,
     _p: PhantomData<(&'a mut bindings::vm_fault, F)>,
@@ -306,6 +320,7 @@ impl<F: FileSystem> VmFault<'_, F> {
     ///
     /// `ptr` is a fault on a mapping of a file of `F`, valid while the value lives.
     pub unsafe fn from_raw(ptr: *mut bindings::vm_fault) -> Self {
+        // INVARIANT: By the safety requirements.
         Self {
             ptr,
             _p: PhantomData,
@@ -322,7 +337,7 @@ impl<F: FileSystem> VmFault<'_, F> {
     where
         Self: 'b,
     {
-        // SAFETY: The mapping's file pins the inode while the fault (`'b` at most) lives.
+        // SAFETY: By the type invariant; the mapping's file pins the inode while the fault (`'b` at most) lives.
         unsafe { Inode::from_raw(bindings::calf_vmf_inode(self.ptr)) }
     }
 

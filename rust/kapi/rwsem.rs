@@ -58,6 +58,7 @@ impl<T> RwSem<T> {
     pub fn read(&self) -> ReadGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.
         unsafe { bindings::down_read(self.sem.get()) };
+        // INVARIANT: Taken above.
         ReadGuard {
             lock: self,
             _task: NotThreadSafe,
@@ -70,6 +71,7 @@ impl<T> RwSem<T> {
         if unsafe { bindings::down_read_trylock(self.sem.get()) } == 0 {
             return None;
         }
+        // INVARIANT: Taken above.
         Some(ReadGuard {
             lock: self,
             _task: NotThreadSafe,
@@ -80,6 +82,7 @@ impl<T> RwSem<T> {
     pub fn write(&self) -> WriteGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.
         unsafe { bindings::down_write(self.sem.get()) };
+        // INVARIANT: Taken above.
         WriteGuard {
             lock: self,
             _task: NotThreadSafe,
@@ -92,6 +95,7 @@ impl<T> RwSem<T> {
         if unsafe { bindings::down_write_trylock(self.sem.get()) } == 0 {
             return None;
         }
+        // INVARIANT: Taken above.
         Some(WriteGuard {
             lock: self,
             _task: NotThreadSafe,
@@ -102,6 +106,7 @@ impl<T> RwSem<T> {
     pub fn write_nested(&self, subclass: u8) -> WriteGuard<'_, T> {
         // SAFETY: Initialised by the type invariant.
         unsafe { bindings::calf_down_write_nested(self.sem.get(), c_int::from(subclass)) };
+        // INVARIANT: Taken above.
         WriteGuard {
             lock: self,
             _task: NotThreadSafe,
@@ -110,6 +115,10 @@ impl<T> RwSem<T> {
 }
 
 /// Shared access to the data of a [`RwSem`].
+///
+/// # Invariants
+///
+/// This task holds the semaphore for reading, once for this guard.
 pub struct ReadGuard<'a, T> {
     lock: &'a RwSem<T>,
     _task: NotThreadSafe,
@@ -118,19 +127,23 @@ pub struct ReadGuard<'a, T> {
 impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: The semaphore is held for reading.
+        // SAFETY: By the type invariants of both.
         unsafe { &*self.lock.data.get() }
     }
 }
 
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: This guard holds the semaphore for reading.
+        // SAFETY: By the type invariant.
         unsafe { bindings::up_read(self.lock.sem.get()) }
     }
 }
 
 /// Exclusive access to the data of a [`RwSem`].
+///
+/// # Invariants
+///
+/// This task holds the semaphore for writing, for this guard.
 pub struct WriteGuard<'a, T> {
     lock: &'a RwSem<T>,
     _task: NotThreadSafe,
@@ -139,21 +152,21 @@ pub struct WriteGuard<'a, T> {
 impl<T> Deref for WriteGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: The semaphore is held for writing.
+        // SAFETY: By the type invariants of both.
         unsafe { &*self.lock.data.get() }
     }
 }
 
 impl<T> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: The semaphore is held for writing.
+        // SAFETY: By the type invariants of both.
         unsafe { &mut *self.lock.data.get() }
     }
 }
 
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: This guard holds the semaphore for writing.
+        // SAFETY: By the type invariant.
         unsafe { bindings::up_write(self.lock.sem.get()) }
     }
 }

@@ -29,6 +29,7 @@ impl Workqueue {
     pub fn new(name: &CStr) -> Result<Self> {
         // SAFETY: The name is a C string; it is copied.
         let ptr = unsafe { bindings::calf_alloc_workqueue(name.as_char_ptr()) };
+        // INVARIANT: Made above, for us.
         Ok(Self {
             ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
         })
@@ -89,6 +90,7 @@ impl<T: Work> Worker<T> {
         let arg = core::ptr::from_ref::<T>(&target).cast_mut().cast();
         // SAFETY: The name is copied; `target` outlives the worker, see the order in `drop`.
         let ptr = unsafe { bindings::calf_worker_new(name.as_char_ptr(), Some(run::<T>), arg) };
+        // INVARIANT: Made above, for us, with `target`.
         Ok(Self {
             ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
             _target: target,

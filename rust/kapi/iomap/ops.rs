@@ -67,6 +67,10 @@ impl Request {
 }
 
 /// The iteration that a begin runs in.
+///
+/// # Invariants
+///
+/// `iomap` is the field of that name of an `iomap_iter` that is valid for `'a` (C-CONTAINER-OF).
 pub struct Iter<'a> {
     iomap: *mut bindings::iomap,
     _p: PhantomData<&'a mut bindings::iomap_iter>,
@@ -81,8 +85,7 @@ impl Iter<'_> {
         // CAST: file offsets are below `i64::MAX`; a last block may end one byte further.
         let mut progress = start as i64;
         let mut flags = 0u32;
-        // SAFETY: `iomap` is a field of a live `iomap_iter`: the tables of this file are only
-        // handed to functions that iterate with one (C-CONTAINER-OF).
+        // SAFETY: By the type invariant.
         let count = unsafe {
             bindings::calf_iomap_fill_dirty_folios(
                 self.iomap,
@@ -97,12 +100,16 @@ impl Iter<'_> {
 
     /// What tells a direct I/O request from all others (`iomap_iter::private`).
     pub fn key(&self) -> usize {
-        // SAFETY: As above.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_iomap_iter_private(self.iomap) }.addr()
     }
 }
 
 /// A mapping that the operation is done with.
+///
+/// # Invariants
+///
+/// `iomap` is the mapping that begin has answered with, valid for `'a`; its `private` is null or a [`Ticket`].
 pub struct Done<'a> {
     /// First byte of the iteration.
     pub pos: u64,
@@ -119,15 +126,14 @@ pub struct Done<'a> {
 impl Done<'_> {
     /// Is it a reservation that the matching begin made (C-NEW-OWNER)?
     pub fn is_new_reservation(&self) -> bool {
-        // SAFETY: Valid while iomap_end runs.
+        // SAFETY: By the type invariant.
         let (ty, flags) = unsafe { ((*self.iomap).type_, (*self.iomap).flags) };
         u32::from(ty) == bindings::IOMAP_DELALLOC && u32::from(flags) & bindings::IOMAP_F_NEW != 0
     }
 
     /// The ticket that begin has answered with.
     pub fn ticket(&self) -> Option<&Ticket> {
-        // SAFETY: Valid while iomap_end runs; only `fill` sets it, and the table's `end` gives the
-        // reference up after this.
+        // SAFETY: By the type invariant; the table's `end` gives the reference up after this.
         unsafe { (*self.iomap).private.cast::<Ticket>().as_ref() }
     }
 
@@ -140,21 +146,21 @@ impl Done<'_> {
     /// The mapping.
     #[cfg(calf_lab)]
     pub fn map(&self) -> LabSide {
-        // SAFETY: Valid while iomap_end runs.
+        // SAFETY: By the type invariant.
         LabSide::of(unsafe { &*self.iomap }).0
     }
 
     /// Was it found stale (`IOMAP_F_STALE`)?
     #[cfg(calf_lab)]
     pub fn is_stale(&self) -> bool {
-        // SAFETY: Valid while iomap_end runs.
+        // SAFETY: By the type invariant.
         u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_STALE != 0
     }
 
     /// Is it staging space over shared blocks (`IOMAP_F_SHARED`)?
     #[cfg(calf_lab)]
     pub fn is_shared(&self) -> bool {
-        // SAFETY: Valid while iomap_end runs.
+        // SAFETY: By the type invariant.
         u32::from(unsafe { (*self.iomap).flags }) & bindings::IOMAP_F_SHARED != 0
     }
 
@@ -255,6 +261,8 @@ impl<T: IomapOps> Table<T> {
     ) -> c_int {
         // SAFETY: By the safety requirements.
         let inode = unsafe { Inode::<T::Fs>::from_raw(inode) };
+        // INVARIANT: The tables of this file are only handed to functions that iterate with an `iomap_iter`, and
+        // these pass its field.
         let iter = Iter {
             iomap,
             _p: PhantomData,
@@ -302,6 +310,7 @@ impl<T: IomapOps> Table<T> {
     ) -> c_int {
         // SAFETY: By the safety requirements.
         let inode = unsafe { Inode::<T::Fs>::from_raw(inode) };
+        // INVARIANT: iomap passes what begin has filled; only `fill` sets `private`.
         let done = Done {
             pos: pos as u64,
             len: len as u64,
@@ -401,11 +410,16 @@ pub const fn write_table<T: IomapWriteOps>() -> WriteOpsRef<T::Fs> {
 }
 
 /// The evidence that `invalidate_lock` is held exclusively.
+///
+/// # Invariants
+///
+/// Somebody holds the lock of the inode for `'a`, but for [`Self::by_nobody`] of the laboratory.
 pub struct InvalidateHeld<'a, F: FileSystem>(&'a Inode<F>);
 
 impl<'a, F: FileSystem> InvalidateHeld<'a, F> {
     /// From a guard.
     pub fn by(guard: &'a InvalidateLock<'_, F>) -> Self {
+        // INVARIANT: The guard holds it, and is borrowed for `'a`.
         Self(guard.inode())
     }
 
@@ -416,6 +430,7 @@ impl<'a, F: FileSystem> InvalidateHeld<'a, F> {
         if !unsafe { bindings::calf_invalidate_is_held_write(inode.as_ptr()) } {
             return Err(EIO);
         }
+        // INVARIANT: Checked above; who calls the operation holds it until that returns.
         Ok(Self(inode))
     }
 
@@ -460,8 +475,8 @@ pub fn delalloc_release<F: FileSystem, P: Punch<F>>(
     start: u64,
     end: u64,
 ) {
-    // SAFETY: The inode is valid, `invalidate_lock` is held, and `iomap` is the mapping that
-    // iomap_end was called with.
+    // SAFETY: The inode is valid; `invalidate_lock` is held, and `iomap` is the mapping that iomap_end was
+    // called with, by the type invariants.
     unsafe {
         bindings::iomap_write_delalloc_release(
             held.0.as_ptr(),
