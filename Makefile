@@ -62,7 +62,8 @@ help:
 	@echo '  make soak             long runs: model test, fsx, a million names and extents; SEEDS= STEPS= OPS= T='
 	@echo '  make nightly          every suite in full, hours; SUITES= only these, FSTESTS= with fstests; writes docs/status.md'
 	@echo '  make shell            a shell in the VM: module loaded, test disk mounted (CALF_LAB=1: with switches)'
-	@echo '                        GDB=1 serves gdb on port 1234; make gdb attaches to it'
+	@echo '                        GDB=1 serves gdb (QEMU only) on port GDB_PORT= (1234); make gdb with the same variables attaches;'
+	@echo '                        CALF_DEBUG=1 in front of both: with line numbers of the module'
 	@echo
 	@echo '  make modules          build calf.ko into MO= (default: build/<kernel>-release or -lab)'
 	@echo '  make modules_install  install it (INSTALL_MOD_PATH=)'
@@ -134,7 +135,7 @@ shell:
 	+@scripts/shell.sh $(module_build)
 
 gdb:
-	@scripts/gdb.sh
+	@scripts/gdb.sh $(module_build)
 
 deps:
 	@scripts/deps.sh

@@ -45,6 +45,7 @@ refused "LAB=yes: give 1" LAB=yes T=smoke scripts/test.sh
 refused "CALF_DEBUG=yes: give 1" CALF_DEBUG=yes scripts/crash.sh
 refused "CALF_LAB=yes: give 1" make CALF_LAB=yes help
 refused "GDB=yes: give 1" GDB=yes scripts/shell.sh
+for f in shell gdb; do refused "GDB_PORT=x: give a whole number" GDB_PORT=x scripts/$f.sh; done
 
 refused "there is no switch typo" REPRO=no_srcmap,typo scripts/run.sh
 taken REPRO="no_srcmap --times 3" scripts/run.sh
