@@ -66,7 +66,7 @@ HEAD = "| suite | `make` | runner | result | it said | duration | commit | kerne
 TEXT = """# Status
 
 Written by `make nightly` (scripts/nightly.py): the newest run of each suite with each runner, with the commit it ran
-on. `test` and `run` are also what continuous integration does, at every change.
+on. `test` is also what continuous integration does, at every change.
 
 Machine: %s.
 
