@@ -4,7 +4,7 @@
 //!
 //! Its size never changes, so that a growing root of extents never splits the inode tree (B2d).
 
-use super::node::{verify_inline, InlineRoot, NodeCore};
+use super::node::{verify_inline, InlineRoot, INLINE_SIZE};
 use super::types::{Ino, Kind};
 use super::xattr::{check_area, form, Form, AREA};
 use zerocopy::little_endian::{I64, U16, U32, U64};
@@ -154,11 +154,14 @@ impl InodeRecord {
         match Self::tree_kind(mode) {
             Some(kind) => verify_inline(&rec.root, kind)?,
             None => {
-                let (core, _) =
-                    NodeCore::ref_from_prefix(&rec.root.0).map_err(|_| "inode: no root")?;
+                let root = rec.root.0;
+                let empty = root == InlineRoot::empty(Kind::Extents).0 || root == [0; INLINE_SIZE];
                 let blocks = rec.nblocks.get() != 0 && !matches!(form(&rec.attr), Form::Tree(_));
-                if core.level != 0 || core.nr.get() != 0 || blocks {
+                if !empty || blocks {
                     return Err("inode: special file with a tree");
+                }
+                if rec.size.get() != 0 {
+                    return Err("inode: special file with a size");
                 }
             }
         }

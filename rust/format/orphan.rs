@@ -57,6 +57,9 @@ impl RawOrphan {
         if !matches!(r.kind.get(), KIND_UNLINKED | KIND_TRUNCATE) || r.reserved.get() != 0 {
             return Err("orphan: unknown kind");
         }
+        if r.kind.get() == KIND_UNLINKED && r.size.get() != 0 {
+            return Err("orphan: size of one that goes as a whole");
+        }
         Ok(r)
     }
 }

@@ -10,10 +10,10 @@ use std::mem::offset_of;
 use calf_core::format::extent::RawExtent;
 use calf_core::format::geometry::Geometry;
 use calf_core::format::group::{self, GroupDesc};
-use calf_core::format::inode::InodeRecord;
+use calf_core::format::inode::{InodeRecord, FLAG_MAY_SHARE};
 use calf_core::format::journal::{self, JournalSuperBlock};
 use calf_core::format::node::{self, NodeCore, NodeHeader, Slot};
-use calf_core::format::orphan::RawOrphan;
+use calf_core::format::orphan::{RawOrphan, KIND_TRUNCATE};
 use calf_core::format::refcount::RawRefcount;
 use calf_core::format::super_block::RawSuperBlock;
 use calf_core::format::{dirent, xattr, Kind};
@@ -106,15 +106,17 @@ pub fn fields(storage: &dyn Storage, geo: &Geometry) -> io::Result<Vec<Field>> {
         geo,
         found: Vec::new(),
         seen: BTreeSet::new(),
+        half_cut: BTreeSet::new(),
     };
     w.fixed()?;
     let roots = [
+        // They say which files are half cut.
+        (geo.orphan_root(), Kind::Orphans),
         (geo.inode_root(), Kind::Inodes),
         (geo.refcount_root(), Kind::Refcount),
-        (geo.orphan_root(), Kind::Orphans),
     ];
     for (root, kind) in roots {
-        w.tree(root.get(), kind)?;
+        w.tree(root.get(), kind, "")?;
     }
     Ok(w.found)
 }
@@ -125,6 +127,8 @@ struct Walk<'a> {
     found: Vec<Field>,
     /// Structures that have been listed.
     seen: BTreeSet<String>,
+    /// Inodes whose truncation is not done.
+    half_cut: BTreeSet<u64>,
 }
 
 impl Walk<'_> {
@@ -194,8 +198,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// All nodes of a tree with its root in a block.
-    fn tree(&mut self, root: u64, kind: Kind) -> io::Result<()> {
+    /// All nodes of a tree with its root in a block. What may be wrong depends on whom it is `of`.
+    fn tree(&mut self, root: u64, kind: Kind, of: &str) -> io::Result<()> {
         let mut todo = vec![root];
         let mut left = self.geo.blocks();
         while let Some(block) = todo.pop() {
@@ -212,7 +216,7 @@ impl Walk<'_> {
             } else {
                 "node"
             };
-            let name = format!("{level}({kind:?})");
+            let name = format!("{level}({kind:?}{of})");
             let at = self.byte(block);
             let children = self.node(
                 &name,
@@ -296,12 +300,33 @@ impl Walk<'_> {
                 }
             } else if kind == Kind::Inodes {
                 self.inode(value, value_at, seal)?;
+            } else if kind == Kind::Orphans {
+                self.orphan(slot.key.get(), value, value_at, seal)?;
             } else if new && !which.is_empty() {
                 let layout = value_layout(kind, slot.key.get(), value);
                 self.add(&format!("{name}.{which}"), &layout, value_at, seal);
             }
         }
         Ok(children)
+    }
+
+    /// The record of an orphan, of each kind one.
+    fn orphan(&mut self, ino: u64, value: &[u8], at: u64, seal: Seal) -> io::Result<()> {
+        let record = RawOrphan::ref_from_bytes(value).map_err(|_| bad("an orphan's length"))?;
+        let cut = record.kind.get() == KIND_TRUNCATE;
+        if cut {
+            self.half_cut.insert(ino);
+        }
+        let name = if cut {
+            "orphan(truncation)"
+        } else {
+            "orphan(unlinked)"
+        };
+        if self.seen.insert(name.into()) {
+            let layout = layout!(RawOrphan: kind reserved size);
+            self.add(name, &layout, at, seal);
+        }
+        Ok(())
     }
 
     /// The record of an inode, and its trees.
@@ -316,8 +341,10 @@ impl Walk<'_> {
             Some(_) => "symlink",
             None => "special",
         };
-        let unlinked = if record.nlink.get() == 0 {
+        let orphan = if record.nlink.get() == 0 {
             ",unlinked"
+        } else if self.half_cut.contains(&record.ino.get()) {
+            ",half cut"
         } else {
             ""
         };
@@ -331,7 +358,12 @@ impl Walk<'_> {
         } else {
             ",tree"
         };
-        let name = format!("inode({name}{height}{attrs}{unlinked})");
+        let shared = if record.flags.get() & FLAG_MAY_SHARE != 0 {
+            ",shared"
+        } else {
+            ""
+        };
+        let name = format!("inode({name}{height}{shared}{attrs}{orphan})");
         if self.seen.insert(name.clone()) {
             let mut layout = inode_layout();
             layout.retain(|f| f.0 != "root" && f.0 != "attr");
@@ -340,44 +372,59 @@ impl Walk<'_> {
                     .into_iter()
                     .map(|(n, off, len)| (n, off + offset_of!(InodeRecord, attr), len)),
             );
-            if kind.is_none() {
-                layout.push(("root", offset_of!(InodeRecord, root), node::INLINE_SIZE));
-            }
             self.add(&name, &layout, at, seal);
+            if kind.is_none() {
+                let at = at.saturating_add(offset_of!(InodeRecord, root) as u64);
+                let mut layout = layout!(NodeCore: level kind nr heap dead);
+                layout = with_gaps(layout, node::INLINE_SIZE);
+                self.add(&format!("{name}.root"), &layout, at, seal);
+            }
         }
         if let Some(kind) = kind {
             let name = format!("{name}.root");
             let at = at.saturating_add(offset_of!(InodeRecord, root) as u64);
             for child in self.node(&name, kind, &record.root.0, 0, at, seal)? {
-                self.tree(child, kind)?;
+                self.tree(child, kind, orphan)?;
             }
         }
         if let xattr::Form::Tree(root) = xattr::form(&record.attr) {
-            self.tree(root.get(), Kind::Xattr)?;
+            self.tree(root.get(), Kind::Xattr, orphan)?;
         }
         Ok(())
     }
 }
 
-/// The attribute area of a record.
+/// The attribute area of a record, all of it.
 fn area_layout(record: &InodeRecord) -> Layout {
     let mut layout = vec![("attr_form", 0, 1)];
     match xattr::form(&record.attr) {
         xattr::Form::None => layout.push(("attr_unused", 1, xattr::AREA - 1)),
         xattr::Form::Short => {
-            layout.extend([
-                ("attr_index", 1, 1),
-                ("attr_name_len", 2, 1),
-                ("attr_value_len", 3, 1),
-            ]);
+            let mut at = 1;
+            for (name, value) in xattr::short(&record.attr) {
+                let name_at = at + xattr::SHORT_HEAD;
+                let value_at = name_at + name.name.len();
+                layout.extend([
+                    ("attr_index", at, 1),
+                    ("attr_name_len", at + 1, 1),
+                    ("attr_value_len", at + 2, 1),
+                    ("attr_name", name_at, name.name.len()),
+                    ("attr_value", value_at, value.len()),
+                ]);
+                at = value_at + value.len();
+            }
+            layout.push(("attr_unused", at, xattr::AREA.saturating_sub(at)));
         }
         xattr::Form::Tree(_) => {
+            let after = xattr::ROOT_AT + 8;
             layout.extend([
                 ("attr_reserved", 1, xattr::ROOT_AT - 1),
                 ("attr_root", xattr::ROOT_AT, 8),
+                ("attr_unused", after, xattr::AREA - after),
             ]);
         }
     }
+    layout.retain(|&(_, _, len)| len > 0);
     layout
 }
 
@@ -386,23 +433,32 @@ fn value_layout(kind: Kind, key: u64, value: &[u8]) -> Layout {
     match kind {
         Kind::Extents => layout!(RawExtent: phys len flags),
         Kind::Refcount => layout!(RawRefcount: len count),
-        Kind::Orphans => layout!(RawOrphan: kind reserved size),
         Kind::Dir => {
             let name = value.len().saturating_sub(dirent::HEADER);
-            vec![
+            let mut layout = vec![
                 ("ino", 0, 8),
                 ("ftype", 8, 1),
                 ("name", dirent::HEADER, name),
-            ]
+            ];
+            // The record of the parent has none.
+            layout.retain(|&(_, _, len)| len > 0);
+            layout
         }
         Kind::Xattr if xattr::piece_of(key) == 0 => {
-            vec![
+            let name = usize::from(value.get(1).copied().unwrap_or(0));
+            let after = xattr::HEAD + name;
+            let mut layout = vec![
                 ("index", 0, 1),
                 ("name_len", 1, 1),
                 ("value_len", 2, 4),
-                ("name", xattr::HEAD, 1),
-            ]
+                ("name", xattr::HEAD, name),
+                ("value", after, value.len().saturating_sub(after)),
+            ];
+            layout.retain(|&(_, _, len)| len > 0);
+            layout
         }
-        Kind::Xattr | Kind::Symlink | Kind::Inodes => vec![("bytes", 0, value.len())],
+        Kind::Xattr | Kind::Symlink | Kind::Inodes | Kind::Orphans => {
+            vec![("bytes", 0, value.len())]
+        }
     }
 }

@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 #[allow(unused_imports)]
 mod common;
 
+pub use common::shadow;
 use common::{Builder, ROOT};
 
 /// An image and what it is.

@@ -15,7 +15,7 @@ mod names;
 mod nodes;
 mod ranges;
 mod records;
-mod shadow;
+pub use images::shadow;
 mod staging;
 mod tree;
 

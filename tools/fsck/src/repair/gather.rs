@@ -500,13 +500,12 @@ fn mend(ino: u64, value: &[u8]) -> Option<(InodeRecord, Vec<&'static str>)> {
         rec.attr = [0; AREA];
         mended.push(ATTRIBUTES_LOST);
     }
-    if rec.size.get() > MAX_SIZE {
+    let special = InodeRecord::tree_kind(rec.mode.get()).is_none();
+    if rec.size.get() > MAX_SIZE || special && rec.size.get() != 0 {
         rec.size = 0.into();
         mended.push("impossible size dropped");
     }
-    if InodeRecord::tree_kind(rec.mode.get()).is_none()
-        && InodeRecord::parse(Ino::new(ino), zerocopy::IntoBytes::as_bytes(&rec)).is_err()
-    {
+    if special && InodeRecord::parse(Ino::new(ino), zerocopy::IntoBytes::as_bytes(&rec)).is_err() {
         rec.root = InlineRoot([0; 112]);
         rec.nblocks = 0.into();
         mended.push("tree of a special file dropped");

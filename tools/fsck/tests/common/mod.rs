@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 pub mod damage;
+pub mod shadow;
+pub mod structures;
 
 use std::cell::RefCell;
 use std::rc::Rc;
