@@ -61,7 +61,7 @@ SUITES = [
     ("fstests-lab", "fstests SECTION=lab FAIL=new", "VM"),
 ]
 # What a suite may be told from outside; the page says so.
-TOLD = ("CPUS", "JOBS", "SEED", "SEEDS", "STEPS", "OPS", "PART", "KILLS", "TIMES", "SEQUENCES", "TORN", "T", "GROUP", "TESTS", "EXCLUDE", "CALF_APPEND")
+TOLD = ("CPUS", "JOBS", "SEED", "SEEDS", "STEPS", "OPS", "PART", "KILLS", "TIMES", "SEQUENCES", "IMAGES", "TORN", "T", "GROUP", "TESTS", "EXCLUDE", "CALF_APPEND")
 HEAD = "| suite | `make` | runner | result | it said | duration | commit | kernel | date |\n|---|---|---|---|---|---|---|---|---|\n"
 TEXT = """# Status
 

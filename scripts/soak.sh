@@ -4,7 +4,8 @@
 #
 #   bigdir clone  a million names, a million extents
 #   damage        the eight mutations of every field of every structure; MODEL=CALF_DAMAGE=4096:super has those of fields
-#                 whose names begin so, with blocks of this size
+#                 whose names begin so, with blocks of this size. IMAGES (400) more are damaged at random and repaired, and as
+#                 many not repaired, from seed SEED (the time) on
 #   faults        the n-th allocation, page, request fails, for every n of every operation (laboratory build)
 #   model         the model test: SEEDS (20) seeds of STEPS (10000) steps, from seed FIRST (1);
 #                 MODEL="CALF_MODEL_BS=1024 CALF_MODEL_OPTS= CALF_MODEL_SHRINK=1" runs one kind and leaves out steps
@@ -16,8 +17,8 @@
 # one thread, and UML's processors wait spinning. The kernel hands the words on its command line to process 1 as environment.
 CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
-counts SEEDS STEPS OPS PART HOURS
-numbers FIRST
+counts SEEDS STEPS OPS PART HOURS IMAGES
+numbers FIRST SEED
 vm_tests
 limit=$((${HOURS:-24} * 3600))
 variants=() tests=()
@@ -31,4 +32,5 @@ prepare "${variants[@]}"
 vm_command soak
 words="CALF_SOAK=1 CALF_FAULTS=all CALF_MODEL_SEEDS=${SEEDS:-20} CALF_MODEL_STEPS=${STEPS:-10000} CALF_MODEL_FIRST=${FIRST:-1}"
 words+=" CALF_FSX_SEEDS=${SEEDS:-20} CALF_FSX_FIRST=${FIRST:-1} CALF_FSX_OPS=${OPS:-100000}${PART:+ CALF_FSX_PART=$PART}"
+words+=" CALF_DAMAGE_IMAGES=${IMAGES:-400} CALF_DAMAGE_SEED=${SEED:-$(date +%s)}"
 exec "${VM[@]}" --append "$words" ${MODEL:+--append "$MODEL"} "${tests[@]}"

@@ -29,12 +29,12 @@ refused() { judge "${*:2} is refused" says 1 "$@"; }
 taken() { judge "$* is taken" says 9 "KDIR=$tmp/kernel does not exist" "$@"; }
 
 for v in SEQUENCES=1e3 SEQUENCES=0 HOURS=x SEED=-1 TORN=x FIRST=08 STATE=x; do refused "$v: give a whole number" $v scripts/replay.sh; done
-for v in SEEDS=x STEPS=1e5 OPS=1e6 PART=0 FIRST=x; do refused "$v: give a whole number" $v scripts/soak.sh; done
+for v in SEEDS=x STEPS=1e5 OPS=1e6 PART=0 FIRST=x IMAGES=0 SEED=-1; do refused "$v: give a whole number" $v scripts/soak.sh; done
 for v in KILLS=0 KILLS=x SEED=x CPUS=0 CALF_JOBS=x; do refused "$v: give a whole number" $v scripts/crash.sh; done
 taken SEQUENCES=5 TORN=0 FIRST=0 scripts/replay.sh
 refused "ROUNDS=x: give" ROUNDS=x scripts/bench.sh
 refused "SIZE=huge: small, full or large" SIZE=huge scripts/bench.sh
-refused "IMAGES=0: give" IMAGES=0 scripts/damage.sh
+for v in IMAGES=0 SEED=x; do refused "$v: give" $v scripts/damage.sh; done
 
 refused "there is no test typo" T=typo scripts/test.sh
 refused "there is no test typo" T=faults,typo scripts/soak.sh

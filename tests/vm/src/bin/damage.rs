@@ -2,63 +2,28 @@
 
 //! Damaged filesystems: after `fsck.calf -y` they mount and work; unrepaired they are refused or
 //! answer with an error, and the kernel stands.
+//!
+//! `CALF_DAMAGE_IMAGES` in the environment damages so many at random, from `CALF_DAMAGE_SEED` on.
 
-use calf_vmlib::file::{check_pattern, clone_file, open, write_pattern};
+#[path = "../damage/image.rs"]
+mod image;
+
+use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
 use calf_vmlib::xattr;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
-use rustix::fs::{fadvise, mknodat, setxattr, Advice, FileType, Mode, XattrFlags, CWD};
+use image::Sound;
 use rustix::io::Errno;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Bytes of the images.
-const SIZE: u64 = 16 << 20;
 /// Images of each case.
 const IMAGES: u64 = 8;
-
-/// Some of everything.
-fn populate(m: &Mounted) -> Result {
-    for d in 0..6 {
-        let dir = m.path(&format!("dir{d}"));
-        fs::create_dir(&dir)?;
-        for i in 0..40u64 {
-            write_pattern(&open(&dir.join(format!("file{i}")))?, i, 0, i * 700)?;
-        }
-        std::os::unix::fs::symlink("t/".repeat(50 + 200 * d), dir.join("link"))?;
-    }
-    // Blocks here and there.
-    let sparse = open(&m.path("sparse"))?;
-    for i in 0..200 {
-        write_pattern(&sparse, i, i * 4096, 1024)?;
-    }
-    let copy = open(&m.path("dir0/copy"))?;
-    clone_file(&copy, &sparse)?;
-    fs::hard_link(m.path("sparse"), m.path("dir1/another name"))?;
-    let any = XattrFlags::empty();
-    setxattr(m.path("dir1"), "user.short", b"value", any)?;
-    for i in 0..60 {
-        setxattr(
-            copy_path(m),
-            format!("user.n{i}"),
-            &vec![i; usize::from(i) * 30],
-            any,
-        )?;
-    }
-    mknodat(CWD, m.path("fifo"), FileType::Fifo, Mode::RUSR, 0)?;
-    Ok(())
-}
-
-/// The file with many attributes.
-fn copy_path(m: &Mounted) -> PathBuf {
-    m.path("dir0/copy")
-}
 
 /// Reads everything there is. Returns the number of files, and the errors.
 fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
@@ -110,53 +75,27 @@ fn is_refusal(e: &Fail) -> bool {
         .is_some_and(|errno| known.iter().any(|known| known.raw_os_error() == errno))
 }
 
-/// A disk in memory with an undamaged filesystem.
-struct Sound {
-    disk: Loop,
-    /// What is under the disk.
-    file: PathBuf,
-    image: Vec<u8>,
-}
-
-impl Sound {
-    fn new(env: &Env, bs: &str) -> Result<Sound> {
-        let file = Path::new("/tmp").join(format!("calf-damage-{bs}.img"));
-        let disk = fs::File::create(&file).and_then(|f| f.set_len(SIZE));
-        let disk = disk.and_then(|()| Loop::new(&file, SIZE));
-        let disk = disk.ctx("loop device")?;
-        cfs::mkfs(env, &disk.path, &["-b", bs])?;
-        let mut m = Mounted::new(&disk.path, &env.mnt, "")?;
-        populate(&m)?;
-        m.umount()?;
-        open(&disk.path)?.sync_all().ctx("write the image")?;
-        let image = fs::read(&file).ctx("read the image")?;
-        Ok(Sound { disk, file, image })
-    }
-
-    /// Makes it sound again, and then damages it as `args` say. Returns what was done.
-    fn damage(&self, env: &Env, args: &[&str]) -> Result<String> {
-        // Nothing of it stays in the disk's cache.
-        let disk = open(&self.disk.path)?;
-        disk.sync_all().ctx("restore the image")?;
-        fadvise(&disk, 0, None, Advice::DontNeed).ctx("restore the image")?;
-        let file = open(&self.file)?;
-        file.write_all_at(&self.image, 0).ctx("restore the image")?;
-        self.tool(env, args)
-    }
-
-    fn tool(&self, env: &Env, args: &[&str]) -> Result<String> {
-        let mut tool = Command::new(env.tool("calf-damage"));
-        let (status, text) = cfs::command(tool.args(args).arg(&self.file))?;
-        ensure!(status == 0, "calf-damage exits with {status}:\n{text}");
-        Ok(text)
+/// A number from the environment.
+fn number(name: &str, or: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => Ok(text.parse().map_err(|_| format!("{name}={text}"))?),
+        Err(_) => Ok(or),
     }
 }
 
 /// Runs `f` for every image damaged at random.
 fn for_each(env: &Env, first: u64, f: impl Fn(&Loop, u64) -> Result) -> Result {
-    for bs in ["1024", "2048"] {
+    let images = number("CALF_DAMAGE_IMAGES", IMAGES)?;
+    ensure!(images > 0, "CALF_DAMAGE_IMAGES=0: no image");
+    let first = number("CALF_DAMAGE_SEED", first)?;
+    ktap::note(&format!("{images} images from seed {first} on"));
+    let half = images.div_ceil(2);
+    for (bs, seeds) in [
+        ("1024", first..first + half),
+        ("2048", first + half..first + images),
+    ] {
         let sound = Sound::new(env, bs)?;
-        for seed in first..first + IMAGES / 2 {
+        for seed in seeds {
             let text = sound.damage(env, &["--seed", &seed.to_string()])?;
             ktap::note(&format!(
                 "block size {bs}, seed {seed}: {}",

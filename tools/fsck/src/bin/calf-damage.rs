@@ -7,15 +7,19 @@
 use std::path::PathBuf;
 
 use calf_core::format::geometry::Geometry;
+use calf_core::format::orphan::RawOrphan;
 use calf_core::format::super_block::{self, SuperBlock};
+use calf_core::format::Ino;
 use calf_core::random::Random;
 use calf_io::damage::{damage, metadata};
 use calf_io::device::{Device, Storage};
+use calf_io::editor::Editor;
 use calf_io::fields::fields;
 use calf_io::log_fields::Sample;
 use calf_io::mutate::Mutation;
 use calf_io::say;
 use clap::Parser;
+use zerocopy::IntoBytes;
 
 /// Damage the metadata of a calf filesystem.
 #[derive(Parser)]
@@ -27,6 +31,9 @@ struct Args {
     /// Do this damage, a line of the list, and put the checksum right
     #[arg(long, value_name = "LINE", conflicts_with = "count")]
     field: Option<String>,
+    /// Leave the truncation of this inode to 100 bytes undone, as a crash does; no damage
+    #[arg(long, value_name = "INODE", conflicts_with_all = ["list", "count", "field"])]
+    truncation: Option<u64>,
     /// The same seed does the same to the same image
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,6 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::open(&args.device, !args.list)?;
     let head = device.read(0, super_block::SIZE)?;
     let sb = SuperBlock::parse(&head, device.size()).map_err(|e| e.to_string())?;
+    if let Some(ino) = args.truncation {
+        truncation(&device, &sb.geo, Ino::new(ino))?;
+        return Ok(device.sync()?);
+    }
     let mut random = Random::new(args.seed);
     if args.list || args.field.is_some() {
         return single(&args, &device, &sb.geo, &mut random);
@@ -52,6 +63,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         say::line(format_args!("{kind} in blocks {blocks:?}"));
     }
     Ok(device.sync()?)
+}
+
+/// Cuts a file, and leaves what lies beyond to an orphan record.
+fn truncation(device: &Device, geo: &Geometry, ino: Ino) -> Result<(), Box<dyn std::error::Error>> {
+    const SIZE: u64 = 100;
+    let mut editor = Editor::new(device, *geo);
+    let mut rec = editor.inode(ino)?.ok_or("there is no such inode")?;
+    rec.size = SIZE.into();
+    editor.put_inode(&rec)?;
+    let record = RawOrphan::truncate(SIZE);
+    editor
+        .orphans()
+        .insert(&mut editor, ino.get(), record.as_bytes())?;
+    Ok(editor.flush()?)
 }
 
 /// Lists what can be done to single fields, or does it to one.
