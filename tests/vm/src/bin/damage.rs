@@ -194,7 +194,7 @@ fn fields(env: &Env) -> Result {
     let step = if std::env::var_os("CALF_SOAK").is_some() {
         1
     } else {
-        139
+        211
     };
     let mut wrong = 0;
     let which = std::env::var("CALF_DAMAGE").unwrap_or("1024:,4096:".into());
