@@ -21,39 +21,64 @@ use kernel::prelude::*;
 const MOST: u64 = 64 << 20;
 
 /// Makes the preallocated extents that bytes `[pos, end)` touch written ones, as far as the file goes: no block
-/// past EOF is ever written (C-ZERO-POSTEOF). So where the range is past EOF and preallocated, the file ends there
-/// first, with zeros. Returns whether there were any. `i_rwsem` is held exclusively; takes `invalidate_lock`.
+/// past EOF is ever written (C-ZERO-POSTEOF). So where the file is preallocated from `pos` on, past EOF, it ends
+/// behind that first, with zeros; a caller whose write then fails takes that back ([`undo_size`]). Extents that are
+/// too long to be filled stay. Returns whether any was filled; if not, nothing has changed. `i_rwsem` is held
+/// exclusively; takes `invalidate_lock`.
 ///
-/// Errors: `ENOSPC` for an extent that is too long, `EIO`, `EINTR`.
+/// Errors: `EIO`, `EINTR`, `ENOSPC`.
 pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
     let guard = inode.invalidate_lock();
     inode.dio_wait();
     let sb = inode.sb().data();
-    let reach = mapped_to(inode, pos, end)?;
+    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
+    inode.write_and_wait(0, u64::MAX)?;
+    let reach = preallocated_to(inode, pos, end)?;
     if reach > inode.size() {
         truncate::setsize_locked(inode, &guard, reach)?;
     }
     let (_, eof) = map::blocks(sb, 0, inode.size());
+    // Cut at EOF, and there only: one record more at most.
     each(inode, pos, end.min(inode.size()), |e, _| {
-        // Cut at EOF, and there only: one record more at most.
-        let e = map::clip(e, e.fblk, eof);
-        let fits = e.len.saturating_mul(sb.block_size()) <= MOST;
-        fits.then_some(e).ok_or(ENOSPC)
+        Some(map::clip(e, e.fblk, eof)).filter(|e| fits(inode, e))
     })
 }
 
-/// How far bytes `[pos, end)` have blocks, from `pos` on.
-fn mapped_to(inode: &Inode, pos: u64, end: u64) -> Result<u64> {
+/// May the extent be filled at once?
+fn fits(inode: &Inode, e: &Extent) -> bool {
+    e.len.saturating_mul(inode.sb().data().block_size()) <= MOST
+}
+
+/// The write that was to follow [`zero_out`] has failed, or was short: EOF goes back to `right`, where it would be
+/// without. `i_rwsem` is held exclusively. Preallocated blocks past it go, as with every truncation.
+pub(crate) fn undo_size(inode: &Inode, right: u64) -> Result {
+    if inode.size() <= right {
+        return Ok(());
+    }
+    truncate::setsize(inode, right)
+}
+
+/// How far the file is preallocated from byte `pos` on, at most to `end`, in extents that are not too long to be
+/// filled; 0 if it is not at `pos`.
+fn preallocated_to(inode: &Inode, pos: u64, end: u64) -> Result<u64> {
     let sb = inode.sb().data();
-    let (mut at, stop) = map::blocks(sb, pos, end);
+    let (first, stop) = map::blocks(sb, pos, end);
+    let (_, eof) = map::blocks(sb, 0, end.max(inode.size()));
+    let ext = inode.data().ext.read();
+    let mut at = first;
     while at < stop {
-        let ext = inode.data().ext.read();
-        match map::old_at(sb, inode, &ext, at)? {
-            Old::Hole { .. } => break,
-            old => at = old.end().max(at + 1),
+        let found = extent::lookup(&ext.tree(inode), &sb.reader(), at)?;
+        match (found, map::old_from(sb, found, at)?) {
+            (Mapping::Mapped(e), Old::Unwritten(_)) if fits(inode, &map::clip(e, e.fblk, eof)) => {
+                at = e.end().max(at + 1);
+            }
+            _ => break,
         }
     }
-    Ok(end.min(at.saturating_mul(sb.block_size())))
+    Ok(match at > first {
+        true => end.min(at.saturating_mul(sb.block_size())),
+        false => 0,
+    })
 }
 
 /// Makes the preallocated blocks that bytes `[pos, end)` touch written ones. `i_rwsem` and
@@ -61,24 +86,24 @@ fn mapped_to(inode: &Inode, pos: u64, end: u64) -> Result<u64> {
 pub(crate) fn fill(inode: &Inode, pos: u64, end: u64) -> Result {
     let sb = inode.sb().data();
     let (_, stop) = map::blocks(sb, pos, end);
+    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
+    inode.write_and_wait(0, u64::MAX)?;
     each(inode, pos, end, |e, at| {
         let most = at.saturating_add(MOST >> sb.block_shift());
-        Ok(map::clip(e, at, stop.min(most)))
+        Some(map::clip(e, at, stop.min(most)))
     })?;
     Ok(())
 }
 
 /// Writes zeros into preallocated extents from `pos` to `end`; `part` chooses from an extent and the
-/// block in it that comes next. Returns whether there were any.
+/// block in it that comes next, or leaves it out. Returns whether there were any. No page over them is dirty.
 fn each(
     inode: &Inode,
     pos: u64,
     end: u64,
-    part: impl Fn(Extent, u64) -> Result<Extent>,
+    part: impl Fn(Extent, u64) -> Option<Extent>,
 ) -> Result<bool> {
     let sb = inode.sb().data();
-    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
-    inode.write_and_wait(0, u64::MAX)?;
     let (mut at, stop) = map::blocks(sb, pos, end);
     let mut any = false;
     while at < stop {
@@ -88,7 +113,10 @@ fn each(
         };
         let next = match (found, map::old_from(sb, found, at)?) {
             (Mapping::Mapped(e), Old::Unwritten(_)) => {
-                let e = part(e, at)?;
+                let Some(e) = part(e, at) else {
+                    at = e.end().max(at + 1);
+                    continue;
+                };
                 sb.dev().bdev().zero_out(e.phys.get(), e.len)?;
                 // The zeros are on the device before the handle starts; the commit flushes them.
                 convert(inode, e.fblk, e.end(), NewSize::upto(0))?;

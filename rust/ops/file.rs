@@ -6,7 +6,7 @@ use crate::fs::begin_read::SEEK;
 use crate::fs::begin_write::{FAULT, WRITE, WRITE_OPS};
 use crate::fs::begin_zero::ZERO;
 use crate::fs::dio::{self, Outcome};
-use crate::fs::zeroout::zero_out;
+use crate::fs::zeroout::{undo_size, zero_out};
 use crate::fs::{fallocate, fsync, reflink, truncate, Calf, Inode};
 use crate::kapi::file_ops::{table, FileOperations, FopsRef, Whence};
 use crate::kapi::iomap::{
@@ -199,9 +199,7 @@ fn buffered_write(
                 inode.write_and_wait(0, u64::MAX)?;
                 inode.sb().sync_inodes();
                 match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
-                    Err(ENOSPC) if zero_out(inode, iocb.pos(), end_of(iocb, from))? => {
-                        file_buffered_write(iocb, from, WRITE, WRITE_OPS)?
-                    }
+                    Err(ENOSPC) => write_zeroed(iocb, from)?,
                     other => other?,
                 }
             }
@@ -209,6 +207,25 @@ fn buffered_write(
         }
     };
     iocb.write_sync(written)
+}
+
+/// A buffered write where not even preallocated blocks can be written for lack of space: whole extents of them are
+/// filled with zeros first ([`zero_out`]). `i_rwsem` is held exclusively. Errors: `ENOSPC` where there are none.
+fn write_zeroed(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
+    let inode = iocb.inode();
+    let old = inode.size();
+    let outcome = match zero_out(inode, iocb.pos(), end_of(iocb, from)) {
+        Ok(true) => file_buffered_write(iocb, from, WRITE, WRITE_OPS),
+        Ok(false) => return Err(ENOSPC),
+        Err(e) => Err(e),
+    };
+    // That moved EOF for a write that may have failed, or been short. What the caller hears is how it went.
+    let right = match outcome {
+        Ok(n) if n > 0 => old.max(iocb.pos()),
+        _ => old,
+    };
+    let _ = undo_size(inode, right);
+    outcome
 }
 
 /// One past the last byte of a write.
