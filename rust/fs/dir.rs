@@ -156,7 +156,7 @@ pub(crate) fn create(
         Content::Nothing | Content::Directory => 0,
     };
     let attrs = new.initial().needs(sb);
-    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE + own_blocks + attrs.space)?;
+    let space = space_to_grow(dir, 2 * EDIT_SPACE + own_blocks + attrs.space)?;
     let mut trans = Trans::start(sb, Credits::CREATE.plus(attrs.credits), space)?;
     let mut exts = ExtSet::lock([dir, inode]);
 
@@ -211,7 +211,7 @@ pub(crate) fn create_unnamed(new: &NewInode) -> Result {
     let inode = new.inode();
     let sb = inode.sb().data();
     let attrs = new.initial().needs(sb);
-    let space = MetaSpace::reserve(sb, 2 * EDIT_SPACE + attrs.space)?;
+    let space = space_to_grow(inode, 2 * EDIT_SPACE + attrs.space)?;
     let mut trans = Trans::start(sb, Credits::CREATE.plus(attrs.credits), space)?;
     let mut ext = inode.data().ext.write();
     orphan::add(&mut trans, Ino::new(inode.ino()), OrphanKind::Unlinked, 0)?;
@@ -226,6 +226,20 @@ pub(crate) fn create_unnamed(new: &NewInode) -> Result {
     trans.apply();
     drop(ext);
     trans.stop()
+}
+
+/// Sets `n` blocks aside for a new inode. What is missing may be promised to dirty data as a worst case, of which
+/// writing it gives back what is not needed (C-WR-ENOSPC), as for a write. `i_rwsem` of `near` may be held. Errors:
+/// `ENOSPC`.
+fn space_to_grow(near: &Inode, n: u64) -> Result<MetaSpace<'_>> {
+    let sb = near.sb().data();
+    match MetaSpace::reserve(sb, n) {
+        Err(ENOSPC) => {
+            near.sb().sync_inodes();
+            MetaSpace::reserve(sb, n)
+        }
+        other => other,
+    }
 }
 
 /// Publishes the prepared transaction and ends it.
@@ -246,7 +260,8 @@ pub(crate) fn link(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
         // Its orphan record goes, which is all that remembers a truncation that failed half way.
         truncate::finish(inode)?;
     }
-    let space = MetaSpace::reserve(sb, EDIT_SPACE)?;
+    // As a rename: seldom does the directory grow.
+    let space = MetaSpace::or_none(sb, EDIT_SPACE, Share::Half)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
     let mut exts = ExtSet::lock([dir, inode]);
     check_project(&mut exts, dir, inode)?;
@@ -311,7 +326,7 @@ pub(crate) fn unlink(dir: &Inode, name: &[u8], inode: &Inode) -> Result<Tid> {
         check_subdirectory(dir)?;
     }
     // The orphan tree may grow, also on a full filesystem (B2c).
-    let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+    let space = MetaSpace::or_none(sb, EDIT_SPACE, Share::All)?;
     let mut trans = Trans::start(sb, Credits::UNLINK, space)?;
     let mut exts = ExtSet::lock([dir, inode]);
 
@@ -378,17 +393,14 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<Tid> {
 
     let space = if r.whiteout.is_some() {
         // The inode table and a directory or the orphan tree grow.
-        MetaSpace::reserve(sb, 2 * EDIT_SPACE)?
+        space_to_grow(old_dir, 2 * EDIT_SPACE)?
     } else if target.is_some() {
         // No directory grows, but the orphan tree may, also on a full filesystem (B2c).
-        MetaSpace::pool(sb, EDIT_SPACE)?
+        MetaSpace::or_none(sb, EDIT_SPACE, Share::All)?
     } else {
         // Seldom does a directory grow, so that a full filesystem is no reason to refuse all renames
         // (B2c). Without any space those are refused that need it, as in XFS.
-        match MetaSpace::reserve_from(sb, EDIT_SPACE, Share::Half) {
-            Err(ENOSPC) => MetaSpace::adopt(sb, 0),
-            other => other?,
-        }
+        MetaSpace::or_none(sb, EDIT_SPACE, Share::Half)?
     };
     let mut trans = Trans::start(sb, Credits::RENAME, space)?;
     let whiteout = r.whiteout.map(|w| w.inode());

@@ -12,6 +12,7 @@ use super::begin_zero::ZERO;
 use super::credits::{Credits, EDIT_SPACE};
 use super::inode::Inode;
 use super::orphan::{self, OrphanKind};
+use super::space::Share;
 use super::txn::{MetaSpace, Trans};
 use super::{extents, itable, map, reserve, Calf};
 use crate::format::types::Ino;
@@ -131,7 +132,7 @@ fn shrink(inode: &Inode, new: u64) -> Result {
     }
     let ino = Ino::new(inode.ino());
     retry_nomem(|| {
-        let space = MetaSpace::pool(sb, EDIT_SPACE)?;
+        let space = MetaSpace::or_none(sb, EDIT_SPACE, Share::All)?;
         let credits = Credits::EDIT.plus(Credits::RECORD);
         let mut trans = Trans::start(sb, credits, space)?;
         let mut ext = inode.data().ext.write();

@@ -65,15 +65,19 @@ impl<'a> MetaSpace<'a> {
         Self::reserve_from(sb, n, Share::None)
     }
 
-    /// The same for operations that free blocks, which may use the pool (B2c).
-    pub(crate) fn pool(sb: &'a Sb, n: u64) -> Result<Self> {
-        Self::reserve_from(sb, n, Share::All)
-    }
-
     /// The same, of the pool too as far as `share` says.
     pub(crate) fn reserve_from(sb: &'a Sb, n: u64, share: Share) -> Result<Self> {
         sb.reserve_blocks(n, share)?;
         Ok(Self { sb, left: n })
+    }
+
+    /// The same for what needs blocks only if a tree grows, which is seldom: without any space it is tried with
+    /// none (B2c), and an edit that cannot do without ends with `ENOSPC` before anything has changed.
+    pub(crate) fn or_none(sb: &'a Sb, n: u64, share: Share) -> Result<Self> {
+        match Self::reserve_from(sb, n, share) {
+            Err(ENOSPC) => Ok(Self::adopt(sb, 0)),
+            other => other,
+        }
     }
 
     /// Sets `most` blocks aside, or on a full filesystem `least`, of the pool too as far as `share` says: so
