@@ -536,7 +536,7 @@ impl Allocator {
     /// and allocates nothing (D7). Returns whether blocks wait for [`Allocator::next_discard`].
     pub(crate) fn committed(&self, tid: Tid, aborted: bool) -> bool {
         if aborted {
-            self.space.committed(0, 0);
+            self.space.committed(0, 0, 0);
             return false;
         }
         let parity = left::parity(tid);
@@ -544,7 +544,7 @@ impl Allocator {
             any.store(false, Relaxed);
         }
         let discard = self.discard.load(Relaxed);
-        let (mut all, mut usable, mut waiting) = (0, 0, false);
+        let (mut all, mut usable, mut waiting) = (0, 0, 0);
         for group in self.parts().flat_map(|part| part.groups.iter()) {
             let mut view = group.view.lock();
             let Some(p) = view.planes.as_mut() else {
@@ -573,11 +573,14 @@ impl Allocator {
             }
             view.free += freed;
             usable += u64::from(freed);
-            all += if discard { 0 } else { count };
-            waiting |= discard;
+            if discard {
+                waiting += count;
+            } else {
+                all += count;
+            }
         }
-        self.space.committed(all, usable);
-        waiting
+        self.space.committed(all, usable, waiting);
+        waiting > 0
     }
 }
 

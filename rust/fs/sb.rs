@@ -498,8 +498,8 @@ impl Sb {
         self.retry_enospc(|| self.space().reserve(n, share))
     }
 
-    /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4).
-    /// With no extent lock and no handle held.
+    /// Repeats what failed for lack of space while commits release blocks, at most 3 times (B4), and while what
+    /// they release is discarded, which is told run by run. With no extent lock and no handle held.
     pub(crate) fn retry_enospc<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
         match attempt() {
             Err(ENOSPC) => self.retry_again(attempt),
@@ -510,14 +510,23 @@ impl Sb {
     #[cold]
     fn retry_again<R>(&self, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
         let mut result = Err(ENOSPC);
-        for _ in 0..3 {
+        let (mut commits, mut fewest) = (0, u64::MAX);
+        loop {
             self.check_shutdown()?;
             // Blocks that are only left to one owner can be written in place then.
             let left = || self.alloc().any_left();
-            let Some(since) = self.space().pending_since(left) else {
+            let Some((since, discarding)) = self.space().pending_since(left) else {
                 break;
             };
-            self.journal.force_commit()?;
+            // No commit hastens a discard. As long as there is less to discard each time, it comes to an end.
+            if discarding > 0 && discarding < fewest {
+                fewest = discarding;
+            } else if commits < 3 {
+                self.journal.force_commit()?;
+                commits += 1;
+            } else {
+                break;
+            }
             self.space().wait_release(since, left);
             result = attempt();
             if !matches!(result, Err(ENOSPC)) {
@@ -525,6 +534,25 @@ impl Sb {
             }
         }
         result
+    }
+
+    /// Waits until no block is left to one owner by what a crash would undo
+    /// ([`Allocator::left_run`](super::alloc::Allocator::left_run)), of those that are now. Errors: `EIO`. With no extent
+    /// lock and no handle held.
+    pub(crate) fn settle_left(&self) -> Result {
+        let left = || self.alloc().any_left();
+        // A release may be another's, and others may leave blocks all the time.
+        for _ in 0..16 {
+            self.check_shutdown()?;
+            if !left() {
+                break;
+            }
+            if let Some((since, _)) = self.space().pending_since(left) {
+                self.journal.force_commit()?;
+                self.space().wait_release(since, left);
+            }
+        }
+        Ok(())
     }
 
     /// The longest atomic write, bytes: what one transaction can put in place for certain, of which

@@ -24,11 +24,13 @@ pub(crate) struct Account {
     pub reserved: u64,
     /// Freed, but not yet by a committed transaction, or about to be discarded.
     pub pending: u64,
+    /// Part of `pending` that waits for no commit, only for its discard.
+    discarding: u64,
     /// Part of `free` kept for the growth of the refcount tree.
     pub set_aside: u64,
     /// Part of `free` kept for operations that may use the pool.
     pub pool: u64,
-    /// Counts the commits that released blocks; waiters watch it.
+    /// Counts the commits and discards that released blocks; waiters watch it.
     releases: u64,
     /// How many wait in [`Space::wait_settled`].
     settling: u32,
@@ -42,7 +44,7 @@ pub(crate) struct Account {
 pub(crate) enum Share {
     /// Nothing.
     None,
-    /// A half: a rename, which seldom makes a directory grow, and a clone over blocks that it frees, whose
+    /// A half: a rename or a link, which seldom makes a directory grow, and a clone over blocks that it frees, whose
     /// new mappings may take more than that.
     Half,
     /// All but a quarter: the tree of a file whose preallocated blocks are written, which `fallocate` has
@@ -172,33 +174,48 @@ impl Space {
     }
 
     /// Takes up to `n` free blocks that are not promised out of the account, to discard them. They
-    /// count as pending meanwhile (B4). Returns how many; [`Space::committed`] gives them back.
+    /// count as pending meanwhile (B4). Returns how many; [`Space::discarded`] gives them back.
     pub(crate) fn hold(&self, n: u64) -> u64 {
         let mut a = self.account.lock();
         let n = n.min(a.available(Share::None));
         a.free -= n;
         a.pending += n;
+        a.discarding += n;
         n
     }
 
-    /// A transaction with `n` freed blocks is through; `usable` of them are allocatable now.
+    /// A transaction is through: of the blocks that it freed, `released` are pending no more, and `usable` of these
+    /// are allocatable now; `discarding` are to be discarded first.
     /// Called by the commit thread: takes only the innermost lock (D7).
-    pub(crate) fn committed(&self, n: u64, usable: u64) {
+    pub(crate) fn committed(&self, released: u64, usable: u64, discarding: u64) {
         let mut a = self.account.lock();
-        a.pending = a.pending.saturating_sub(n);
+        a.pending = a.pending.saturating_sub(released);
+        a.discarding += discarding;
         a.free += usable;
         a.releases = a.releases.wrapping_add(1);
         drop(a);
         self.released.notify_all();
     }
 
-    /// The number of releases so far, if blocks are pending, or others that the next commit makes usable.
-    pub(crate) fn pending_since(&self, others: impl FnOnce() -> bool) -> Option<u64> {
-        let a = self.account.lock();
-        (a.pending > 0 || others()).then_some(a.releases)
+    /// `n` blocks have been discarded; `usable` of them are allocatable now.
+    pub(crate) fn discarded(&self, n: u64, usable: u64) {
+        let mut a = self.account.lock();
+        a.pending = a.pending.saturating_sub(n);
+        a.discarding = a.discarding.saturating_sub(n);
+        a.free += usable;
+        a.releases = a.releases.wrapping_add(1);
+        drop(a);
+        self.released.notify_all();
     }
 
-    /// Waits until a commit has released blocks since `since`, or nothing is pending and there are no others (B4).
+    /// The number of releases so far, if blocks are pending, or others that the next commit makes usable; and how
+    /// many of them wait for no commit, only for their discard.
+    pub(crate) fn pending_since(&self, others: impl FnOnce() -> bool) -> Option<(u64, u64)> {
+        let a = self.account.lock();
+        (a.pending > 0 || others()).then_some((a.releases, a.discarding))
+    }
+
+    /// Waits until a commit or a discard has released blocks since `since`, or nothing is pending and there are no others (B4).
     ///
     /// jbd2 wakes waiters of a commit that came late before it runs the callback, so waiting for
     /// the commit is not enough.

@@ -39,7 +39,7 @@ impl Allocator {
             }
             let len = self.space.hold(len);
             if len < min {
-                self.space.committed(len, len);
+                self.space.discarded(len, len);
                 continue;
             }
             bitmap::set_range(&mut p.busy, bit, len as usize);
@@ -64,7 +64,7 @@ impl Allocator {
                 usable += u64::from(freed);
             }
         });
-        self.space.committed(run.len, usable);
+        self.space.discarded(run.len, usable);
     }
 
     /// Says whether blocks freed from now on are discarded before they become allocatable.
