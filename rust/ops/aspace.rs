@@ -12,6 +12,18 @@ use kernel::prelude::*;
 
 struct Aspace;
 
+/// The operations that tell where a file's blocks are, for somebody who will write them himself. Under always_cow a
+/// file promises that no block is written in place.
+fn map_in_place(inode: &Inode) -> Result<OpsRef<Calf>> {
+    inode.sb().data().check_shutdown()?;
+    if inode.sb().data().opts().always_cow {
+        return Err(EINVAL);
+    }
+    // A write under way may yet move its blocks.
+    inode.dio_wait();
+    Ok(REPORT)
+}
+
 /// The table.
 pub(super) const FILE_AOPS: AopsRef<Calf> = table::<Aspace>();
 
@@ -27,21 +39,18 @@ impl AddressSpaceOps for Aspace {
         iomap::readahead(&mut rac, READ)
     }
 
-    /// Holes and shared blocks are refused by iomap. Under always_cow a file promises that no block
-    /// is written in place.
+    /// Holes and shared blocks are refused by iomap.
     fn swap_map(inode: &Inode) -> Result<OpsRef<Calf>> {
-        inode.sb().data().check_shutdown()?;
-        if inode.sb().data().opts().always_cow {
-            return Err(EINVAL);
-        }
-        // A write under way may yet move its blocks.
-        inode.dio_wait();
-        Ok(REPORT)
+        let ops = map_in_place(inode)?;
+        // Nobody asks any more when a page is swapped out, so a block that would be shared again after a crash
+        // must not be left to this file alone before that is on disk.
+        inode.sb().data().settle_left()?;
+        Ok(ops)
     }
 
     /// Not where blocks may be shared or no block is written in place: as in XFS.
     fn block_map(inode: &Inode) -> Option<OpsRef<Calf>> {
-        Self::swap_map(inode).ok()?;
-        (!inode.data().ext.read().may_share()).then_some(REPORT)
+        let ops = map_in_place(inode).ok()?;
+        (!inode.data().ext.read().may_share()).then_some(ops)
     }
 }
