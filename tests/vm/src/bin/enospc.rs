@@ -2,6 +2,9 @@
 
 //! A full disk: what was accepted is kept, and when all is deleted the free count is what it was.
 
+#[path = "../enospc/refused.rs"]
+mod refused;
+
 use calf_vmlib::fault::Faults;
 use calf_vmlib::file::{
     self, check_pattern, check_zero, clone_file, clone_range, fallocate, open, open_direct,
@@ -10,6 +13,10 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{self as cfs, drop_caches, Mounted};
 use calf_vmlib::sys::{Loop, Map};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Result};
+use refused::{
+    a_new_name_has_data_written, a_refused_write_moves_no_end, a_write_that_faults_moves_no_end,
+    many_remove_at_once,
+};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::unix::fs::FileExt;
@@ -595,6 +602,10 @@ fn main() -> ExitCode {
             freeing_where_nothing_can_be_read,
             direct,
             overwrite_shared_on_a_full_disk,
+            a_refused_write_moves_no_end,
+            a_write_that_faults_moves_no_end,
+            many_remove_at_once,
+            a_new_name_has_data_written,
         ],
         |_| {},
     )
