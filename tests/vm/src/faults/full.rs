@@ -50,8 +50,19 @@ const TAKE: &[&str] = &[
     "clone",
     "unshare",
     "preallocate",
-    "link",
     "xattr_large",
+];
+
+/// Those that do without a promise that was refused, if no tree must grow.
+pub const SELDOM: &[&str] = &[
+    "link",
+    "rename",
+    "rename_over",
+    "exchange",
+    "unlink",
+    "last_close",
+    "rmdir",
+    "shorten",
 ];
 
 /// Those that work however full it is (B2c): who makes room deletes, and moves files first.
@@ -66,6 +77,7 @@ const NEVER: &[&str] = &[
     "rename_grow",
     "rename_over",
     "exchange",
+    "link",
     "unlink",
     "last_close",
     "rmdir",
