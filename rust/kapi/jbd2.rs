@@ -132,8 +132,8 @@ impl Journal {
 
     /// Starts a handle for at most `credits` changed blocks and `revokes` freed metadata blocks.
     ///
-    /// Errors: `EBUSY` when this task has a handle already (D3: handles never nest), `EROFS` or
-    /// `EIO` when the journal is aborted, `ENOMEM`. May wait for a commit.
+    /// Errors: `EBUSY` when this task has a handle already (D3: handles never nest), `EIO` when the journal is
+    /// aborted, `ENOMEM`. May wait for a commit.
     pub fn start(&self, credits: u32, revokes: u32) -> Result<Handle<'_>> {
         // SAFETY: Only reads the current task.
         if unsafe { bindings::calf_has_journal_handle() } {
@@ -152,7 +152,7 @@ impl Journal {
                 0,
             )
         };
-        let ptr = NonNull::new(from_err_ptr(h)?).ok_or(EIO)?;
+        let ptr = NonNull::new(from_err_ptr(h).map_err(of_dead)?).ok_or(EIO)?;
         // INVARIANT: A running handle of this task.
         Ok(Handle {
             ptr,
@@ -280,6 +280,16 @@ impl Drop for Journal {
     }
 }
 
+/// What jbd2 answers when its journal is dead is `EROFS`. Nobody has made the filesystem read-only, so whoever asked
+/// hears `EIO`, as from XFS.
+fn of_dead(e: Error) -> Error {
+    if e == EROFS {
+        EIO
+    } else {
+        e
+    }
+}
+
 /// An open handle: the right of this task to change blocks in the running transaction.
 ///
 /// # Invariants
@@ -314,10 +324,11 @@ impl<'j> Handle<'j> {
         unsafe { bindings::calf_jbd2_handle_revokes(self.as_ptr()) }.max(0) as u32
     }
 
-    /// Announces a change of a block that exists. May sleep for journal or home I/O (S3).
+    /// Announces a change of a block that exists. May sleep for journal or home I/O (S3). Errors: `EIO`, `ENOMEM`.
     pub fn write_access(&self, bh: BufferHead) -> Result<JournaledBuffer> {
         // SAFETY: By the type invariants of both.
-        to_result(unsafe { bindings::jbd2_journal_get_write_access(self.as_ptr(), bh.as_ptr()) })?;
+        to_result(unsafe { bindings::jbd2_journal_get_write_access(self.as_ptr(), bh.as_ptr()) })
+            .map_err(of_dead)?;
         // INVARIANT: Write access was given.
         Ok(JournaledBuffer { bh })
     }
@@ -329,7 +340,8 @@ impl<'j> Handle<'j> {
             // SAFETY: By the type invariants of both; the buffer is locked, as the call demands.
             to_result(unsafe {
                 bindings::jbd2_journal_get_create_access(self.as_ptr(), bh.as_ptr())
-            })?;
+            })
+            .map_err(of_dead)?;
             bh.with_data_mut(|d| d.fill(0));
             bh.set_uptodate();
             Ok::<(), Error>(())
@@ -345,7 +357,7 @@ impl<'j> Handle<'j> {
         bh.clear_verified();
         let block = bh.block();
         if self.is_aborted() {
-            return Err(EROFS);
+            return Err(EIO);
         }
         if self.revokes() == 0 {
             return Err(EIO);
@@ -355,6 +367,7 @@ impl<'j> Handle<'j> {
         let raw = bh.into_raw();
         // SAFETY: By the type invariant; `raw` carries the reference that jbd2 drops.
         to_result(unsafe { bindings::jbd2_journal_revoke(self.as_ptr(), block, raw) })
+            .map_err(of_dead)
     }
 
     /// Is the transaction of this handle dead?
