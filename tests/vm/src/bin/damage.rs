@@ -5,6 +5,8 @@
 //!
 //! `CALF_DAMAGE_IMAGES` in the environment damages so many at random, from `CALF_DAMAGE_SEED` on.
 
+#[path = "../damage/exercise.rs"]
+mod exercise;
 #[path = "../damage/image.rs"]
 mod image;
 
@@ -12,68 +14,16 @@ use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
 use calf_vmlib::sys::Loop;
-use calf_vmlib::xattr;
 use calf_vmlib::{cases, ensure, ktap, observe, Context, Env, Fail, Result};
+use exercise::{exercise, read_all, Answers};
 use image::Sound;
-use rustix::io::Errno;
+use std::cell::RefCell;
 use std::fs;
-use std::io::Read;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Images of each case.
 const IMAGES: u64 = 8;
-
-/// Reads everything there is. Returns the number of files, and the errors.
-fn read_all(dir: &Path, depth: u32, errors: &mut Vec<Fail>) -> u64 {
-    let mut files = 0;
-    let entries = match fs::read_dir(dir).ctx(format!("readdir {}", dir.display())) {
-        Ok(entries) => entries,
-        Err(e) => {
-            errors.push(e);
-            return 0;
-        }
-    };
-    for entry in entries {
-        let result = entry.ctx("readdir").and_then(|entry| {
-            let path = entry.path();
-            files += 1;
-            let meta = fs::symlink_metadata(&path).ctx(format!("stat {}", path.display()))?;
-            xattr::all(&path)?;
-            if meta.is_dir() && depth < 20 {
-                files += read_all(&path, depth + 1, errors);
-            } else if meta.is_symlink() {
-                fs::read_link(&path).ctx(format!("readlink {}", path.display()))?;
-            } else if meta.is_file() {
-                // Not to the end of what a damaged size may say.
-                let mut file = fs::File::open(&path).ctx(format!("open {}", path.display()))?;
-                let mut part = file.by_ref().take(1 << 20);
-                std::io::copy(&mut part, &mut std::io::sink())
-                    .ctx(format!("read {}", path.display()))?;
-            }
-            Ok(())
-        });
-        errors.extend(result.err());
-    }
-    files
-}
-
-/// Is this an answer that damage may be given?
-fn is_refusal(e: &Fail) -> bool {
-    let known = [
-        Errno::UCLEAN,
-        Errno::BADMSG,
-        Errno::IO,
-        Errno::INVAL,
-        Errno::ROFS,
-        Errno::STALE,
-        Errno::NOSPC,
-        Errno::LOOP,
-    ];
-    e.errno
-        .is_some_and(|errno| known.iter().any(|known| known.raw_os_error() == errno))
-}
 
 /// A number from the environment.
 fn number(name: &str, or: u64) -> Result<u64> {
@@ -139,53 +89,21 @@ fn repaired(env: &Env) -> Result {
     })
 }
 
-/// Uses a damaged filesystem as well as it can be used: it may be refused, or answer with an error.
-fn use_it(env: &Env, disk: &Loop, seed: u64, done: &str) -> Result {
-    let mut m = match Mounted::new(&disk.path, &env.mnt, "") {
-        Ok(m) => m,
-        Err(e) if is_refusal(&e) => return Ok(()),
-        // What jbd2 says of a block beyond the end of the device.
-        Err(e) if done.starts_with("log(") && e.errno == Some(Errno::NOMEM.raw_os_error()) => {
-            return Ok(())
-        }
-        Err(e) => return Err(e),
-    };
-    let mut errors = Vec::new();
-    read_all(&m.mnt, 0, &mut errors);
-    let f = open(&m.path("written into the damage"));
-    let written = f.and_then(|f| {
-        write_pattern(&f, seed, 0, 300_000)?;
-        f.sync_all().ctx("fsync")
+fn unrepaired(env: &Env) -> Result {
+    let answers = RefCell::new(Answers::default());
+    let outcome = for_each(env, 200, |disk, seed| {
+        let done = format!("seed {seed}");
+        exercise(env, &disk.path, seed, &done, &mut answers.borrow_mut())
     });
-    errors.extend(written.err());
-    errors.extend(
-        fs::remove_dir_all(m.path("dir3"))
-            .ctx("remove a tree")
-            .err(),
-    );
-    for e in &errors {
-        // A name may lead to nothing, as one that does not fit its hash does, or be longer than one may ask for, and
-        // a directory may not be one.
-        let gone = [
-            Errno::NOENT,
-            Errno::NODATA,
-            Errno::RANGE,
-            Errno::NOTDIR,
-            Errno::NOTEMPTY,
-            Errno::ISDIR,
-        ];
-        let gone = e
-            .errno
-            .is_some_and(|errno| gone.iter().any(|g| g.raw_os_error() == errno));
-        ensure!(gone || is_refusal(e), "{done}: {e}");
-    }
-    m.umount()
+    tell(&answers.borrow());
+    outcome
 }
 
-fn unrepaired(env: &Env) -> Result {
-    for_each(env, 200, |disk, seed| {
-        use_it(env, disk, seed, &format!("seed {seed}"))
-    })
+/// What the filesystem answered, how often.
+fn tell(answers: &Answers) {
+    for line in answers.lines() {
+        ktap::note(&line);
+    }
 }
 
 /// Single fields, with checksums put right: a few of them, or all with `CALF_SOAK`. `CALF_DAMAGE=1024:log(,4096:` has
@@ -197,6 +115,7 @@ fn fields(env: &Env) -> Result {
         211
     };
     let mut wrong = 0;
+    let mut answers = Answers::default();
     let which = std::env::var("CALF_DAMAGE").unwrap_or("1024:,4096:".into());
     for word in which.split(',') {
         let (bs, prefix) = word.split_once(':').ok_or(format!(
@@ -216,7 +135,7 @@ fn fields(env: &Env) -> Result {
                 continue;
             }
             done += 1;
-            if let Err(e) = use_it(env, &sound.disk, n as u64, line) {
+            if let Err(e) = exercise(env, &sound.disk.path, n as u64, line, &mut answers) {
                 ktap::note(&format!("block size {bs}, {line}: {e}"));
                 wrong += 1;
                 // Enough to look at.
@@ -235,6 +154,7 @@ fn fields(env: &Env) -> Result {
             "CALF_DAMAGE={which}: {word} damages nothing; calf-damage --list names the fields"
         );
     }
+    tell(&answers);
     ensure!(wrong == 0, "{wrong} kinds of damage");
     Ok(())
 }
