@@ -5,11 +5,13 @@
 # T=NAME,NAME    only these VM tests (and no host tests)
 # LAB=1          VM tests with the laboratory module, all switches off: no contract may be seen broken
 # HOST_ONLY=1    no VM
+# JOBS=N         VMs side by side (1)
 [ -n "${T:-}" ] || CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 
 flags LAB HOST_ONLY
-counts KILLS
+counts KILLS JOBS
+JOBS=${JOBS:-1}
 vm_tests
 passed=0 failed=0
 bad=()
@@ -119,7 +121,7 @@ fi
 vm_command test
 say "vm tests ..."
 [ -z "${LAB:-}" ] || export CALF_VARIANT=lab
-scripts/vmtests.py tests/vm/list "${T:-}" "$LOG/vm" "${VM[@]}" | tee "$LOG/vm.log" | sed '/^[0-9]* [0-9]*$/d; s/^/        /' || true
+scripts/vmtests.py --jobs "$JOBS" tests/vm/list "${T:-}" "$LOG/vm" "${VM[@]}" | tee "$LOG/vm.log" | sed '/^[0-9]* [0-9]*$/d; s/^/        /' || true
 read -r ok notok < <(tail -n 1 "$LOG/vm.log" | grep -E '^[0-9]+ [0-9]+$' || echo 0 1)
 passed=$((passed + ok))
 failed=$((failed + notok))
