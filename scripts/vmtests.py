@@ -30,22 +30,18 @@ class Tests:
 
     def fill(self, todo):
         """Makes batches of `name:seconds:module`: one module variant a boot, for warnings of lab builds must not colour the
-        others. With several VMs smaller ones, those first that may take longest."""
+        others. In the order of the list; with several VMs smaller ones, those first that may take longest."""
         groups = {}
         for t in todo:
             groups.setdefault((t.split(":") + ["", ""])[2], []).append(t)
         for group in groups.values():
-            n = -(-len(group) // BATCH)
+            boots = -(-len(group) // BATCH)
             if self.jobs > 1:
-                n = min(len(group), max(n, self.jobs))
-                group.sort(key=seconds, reverse=True)
-            batches = [[] for _ in range(n)]
-            for t in group:
-                # With one VM in the order of the list.
-                min(batches, key=lambda b: sum(map(seconds, b)) if self.jobs > 1 else len(b) // BATCH).append(t)
-            self.queue += batches
+                self.queue += spread(group, min(len(group), max(boots, self.jobs)))
+            else:
+                self.queue += [group[i * BATCH:(i + 1) * BATCH] for i in range(boots)]
         if self.jobs > 1:
-            self.queue = [sorted(b, key=todo.index) for b in sorted(self.queue, key=lambda b: -sum(map(seconds, b)))]
+            self.queue.sort(key=lambda b: -sum(map(seconds, b)))
 
     def vm(self, number):
         """One VM after the other, until nothing is left."""
@@ -106,6 +102,14 @@ class Tests:
 def seconds(test):
     """The time limit of `name:seconds:module`."""
     return int(test.split(":")[1])
+
+
+def spread(group, n):
+    """Deals tests out into `n` batches that may take about as long as each other, each in the order of the list."""
+    batches = [[] for _ in range(n)]
+    for t in sorted(group, key=seconds, reverse=True):
+        min(batches, key=lambda b: sum(map(seconds, b))).append(t)
+    return [sorted(b, key=group.index) for b in batches]
 
 
 def own_disks(runner, number):

@@ -114,8 +114,7 @@ class Deal:
 
     def __init__(self, opt, tests, known_seconds):
         self.opt, self.seconds = opt, known_seconds
-        self.lock = threading.Lock()
-        self.change = threading.Condition(self.lock)
+        self.change = threading.Condition()
         # With several VMs the long ones first, so that none is left alone with them at the end.
         once = sorted(tests, key=lambda t: -self.expect(t)) if opt.jobs > 1 else list(tests)
         self.left = once * opt.loop

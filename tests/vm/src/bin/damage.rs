@@ -10,6 +10,7 @@ mod exercise;
 #[path = "../damage/image.rs"]
 mod image;
 
+use calf_vmlib::env::number;
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::no_kernel_warning;
@@ -24,14 +25,6 @@ use std::time::Instant;
 
 /// Images of each case.
 const IMAGES: u64 = 8;
-
-/// A number from the environment.
-fn number(name: &str, or: u64) -> Result<u64> {
-    match std::env::var(name) {
-        Ok(text) => Ok(text.parse().map_err(|_| format!("{name}={text}"))?),
-        Err(_) => Ok(or),
-    }
-}
 
 /// Runs `f` for every image damaged at random.
 fn for_each(env: &Env, first: u64, f: impl Fn(&Loop, u64) -> Result) -> Result {

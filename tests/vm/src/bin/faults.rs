@@ -19,6 +19,8 @@ mod life;
 mod ops;
 #[path = "../faults/removal.rs"]
 mod removal;
+#[path = "../faults/stacked.rs"]
+mod stacked;
 #[path = "../faults/state.rs"]
 mod state;
 #[path = "../faults/sweep.rs"]

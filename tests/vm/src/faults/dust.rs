@@ -3,15 +3,13 @@
 //! Blocks that cannot be read until they are written (`dm-dust`), as of a disk that ages.
 
 use super::ops::always_cow;
+use super::stacked::Stacked;
 use super::state::{difference, tree, Tree};
-use super::sweep::{complete, disk, is_bad, is_down};
-use calf_vmlib::dm::{load_target, Dm};
+use super::sweep::{complete, is_down};
 use calf_vmlib::error::Fail;
 use calf_vmlib::file::{check_direct, check_pattern, clone_file, extents, open, open_direct};
 use calf_vmlib::file::{patterned, write_direct, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
-use calf_vmlib::nullb::NullDisk;
-use calf_vmlib::observe::Kmsg;
 use calf_vmlib::sys::{getfsmap, Fsmap, FSMAP_FREE, FSMAP_METADATA};
 use calf_vmlib::{ensure, ensure_eq, ensure_errno, ktap, Context, Env, Result};
 use rustix::fs::{Advice, XattrFlags};
@@ -26,52 +24,27 @@ const BLOCK: u64 = 4096;
 /// MiB of the disk.
 const MIB: u32 = 16;
 
-/// A disk in memory under a device with bad blocks.
-struct Dust {
-    env: Env,
-    dm: Dm,
-    log: Kmsg,
-    // The last to go.
-    _disk: NullDisk,
-}
+/// A device with bad blocks.
+struct Dust(Stacked);
 
 impl Dust {
     /// Makes it and formats it.
     fn new(env: &Env) -> Result<Dust> {
-        load_target("dm-dust")?;
-        let disk = disk("flt0", MIB)?;
-        let args = format!("{} 0 {BLOCK}", disk.path.display());
-        let dm = Dm::new("calf-dust", u64::from(MIB) << 11, "dust", &args)?;
-        dm.message("quiet")?;
-        dm.message("enable")?;
-        let env = Env {
-            dev: dm.path.clone(),
-            ..env.clone()
-        };
-        cfs::mkfs(&env, &dm.path, &[])?;
-        Ok(Dust {
-            env,
-            dm,
-            log: Kmsg::new()?,
-            _disk: disk,
-        })
+        let dust = Stacked::new(env, MIB, "dust", &format!("0 {BLOCK}"))?;
+        dust.dm.message("quiet")?;
+        dust.dm.message("enable")?;
+        cfs::mkfs(&dust.env, &dust.dm.path, &[])?;
+        Ok(Dust(dust))
     }
 
     /// A block cannot be read any more; the first `writes` attempts to write it fail too.
     fn spoil(&self, block: u64, writes: u32) -> Result {
-        self.dm.message(&format!("addbadblock {block} {writes}"))
+        self.0.dm.message(&format!("addbadblock {block} {writes}"))
     }
 
     /// All blocks are good.
     fn heal(&self) -> Result {
-        self.dm.message("clearbadblocks")
-    }
-
-    /// Nothing that a filesystem may not cause was said.
-    fn end(mut self) -> Result {
-        let bad: Vec<_> = self.log.read().into_iter().filter(|l| is_bad(l)).collect();
-        ensure!(bad.is_empty(), "the kernel complains: {bad:?}");
-        Ok(())
+        self.0.dm.message("clearbadblocks")
     }
 }
 
@@ -101,7 +74,7 @@ fn unreadable(m: &Mounted, seed: u64, new: &[u64]) -> Result<Vec<u64>> {
 /// Bad blocks below a file's data: they alone cannot be read, nothing else happens, and who writes them has them back.
 pub fn data(env: &Env) -> Result {
     let dust = Dust::new(env)?;
-    let mut m = Mounted::new(&dust.dm.path, &env.mnt, "")?;
+    let mut m = Mounted::new(&dust.0.dm.path, &env.mnt, "")?;
     let f = open(&m.path("f"))?;
     write_pattern(&f, 1, 0, 16 * BLOCK)?;
     f.sync_all()?;
@@ -151,12 +124,12 @@ pub fn data(env: &Env) -> Result {
     ensure!(!is_down(&m)?, "bad blocks of a file have shut it down");
     drop(f);
     m.umount()?;
-    cfs::fsck(&dust.env, &m.dev)?;
+    cfs::fsck(&dust.0.env, &m.dev)?;
     m.mount()?;
     ensure!(unreadable(&m, 1, &[3, 5, 9])?.is_empty(), "after a mount");
     m.umount()?;
     drop(m);
-    dust.end()
+    dust.0.end()
 }
 
 /// All places of the metadata, but few of the journal's.
@@ -231,7 +204,7 @@ fn use_it(m: &mut Mounted) -> Result<u32> {
 /// so is everything. A short run takes one in sixteen.
 pub fn metadata_blocks(env: &Env) -> Result {
     let dust = Dust::new(env)?;
-    let mut m = Mounted::new(&dust.dm.path, &env.mnt, "")?;
+    let mut m = Mounted::new(&dust.0.dm.path, &env.mnt, "")?;
     super::ops::make_many(&m.mnt)?;
     let f = open(&m.path("f"))?;
     for i in 0..150 {
@@ -260,7 +233,7 @@ pub fn metadata_blocks(env: &Env) -> Result {
         let now = tree(&m.mnt, true)?;
         ensure!(now == want, "block {block}: {}", difference(&want, &now));
         m.umount()?;
-        cfs::fsck(&dust.env, &m.dev).ctx(format!("block {block} was bad"))?;
+        cfs::fsck(&dust.0.env, &m.dev).ctx(format!("block {block} was bad"))?;
     }
     ktap::note(&format!(
         "{} blocks of metadata, {tried} tried, {told} told",
@@ -268,5 +241,5 @@ pub fn metadata_blocks(env: &Env) -> Result {
     ));
     ensure!(told > tried / 2, "too few were needed: {told} of {tried}");
     drop(m);
-    dust.end()
+    dust.0.end()
 }

@@ -5,7 +5,7 @@
 
 use super::ops::{always_cow, Op, ALL};
 use super::state::{allowed, difference, tree, Promise, Tree};
-use super::sweep::{complete, disk, is_bad, is_down, promises};
+use super::sweep::{complete, disk, is_down, no_complaint, promises};
 use calf_vmlib::file::{check_pattern, fill, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::nullb::NullDisk;
@@ -213,8 +213,7 @@ impl Full {
             ensure!(now == *last, "in the end: {}", difference(last, &now));
         }
         ensure_eq!(promises(&self.m), self.rest, "counters in the end");
-        let bad: Vec<String> = self.log.read().into_iter().filter(|l| is_bad(l)).collect();
-        ensure!(bad.is_empty(), "the kernel complains: {bad:?}");
+        no_complaint(&self.log.read())?;
         Ok(done.is_err())
     }
 

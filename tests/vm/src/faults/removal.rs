@@ -3,7 +3,7 @@
 //! A disk that goes away while it is mounted, and comes back.
 
 use super::life::fill;
-use super::sweep::{complete, disk, is_bad, is_down};
+use super::sweep::{complete, disk, is_down, no_complaint};
 use calf_vmlib::file::{check_pattern, open, write_pattern};
 use calf_vmlib::fs::{self as cfs, Mounted};
 use calf_vmlib::observe::Kmsg;
@@ -106,8 +106,7 @@ fn pulled_out(env: &Env, works: bool) -> Result {
     // Without a disk that takes anything it may have gone down before it is told.
     let told = said.iter().any(|l| l.contains(TOLD));
     ensure!(told || !works, "nobody has told it: {said:?}");
-    let bad: Vec<_> = said.iter().filter(|l| is_bad(l)).collect();
-    ensure!(bad.is_empty(), "the kernel complains: {bad:?}");
+    no_complaint(&said)?;
     // Everything is refused, and returns.
     ensure_errno!(dirty.sync_all(), Errno::IO, "fsync");
     ensure_errno!(write_pattern(&dirty, 4, 0, 10), Errno::IO, "write");
@@ -126,8 +125,7 @@ fn pulled_out(env: &Env, works: bool) -> Result {
         check_pattern(&File::open(m.path("dirty"))?, 1, 0, 40_000)?;
     }
     m.umount()?;
-    let bad: Vec<_> = log.read().into_iter().filter(|l| is_bad(l)).collect();
-    ensure!(bad.is_empty(), "the kernel complains: {bad:?}");
+    no_complaint(&log.read())?;
     cfs::fsck(env, &disk.path)
 }
 
