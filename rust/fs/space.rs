@@ -188,21 +188,20 @@ impl Space {
     /// are allocatable now; `discarding` are to be discarded first.
     /// Called by the commit thread: takes only the innermost lock (D7).
     pub(crate) fn committed(&self, released: u64, usable: u64, discarding: u64) {
-        let mut a = self.account.lock();
-        a.pending = a.pending.saturating_sub(released);
-        a.discarding += discarding;
-        a.free += usable;
-        a.releases = a.releases.wrapping_add(1);
-        drop(a);
-        self.released.notify_all();
+        self.give_back(released, usable, |a| a.discarding += discarding);
     }
 
     /// `n` blocks have been discarded; `usable` of them are allocatable now.
     pub(crate) fn discarded(&self, n: u64, usable: u64) {
+        self.give_back(n, usable, |a| a.discarding = a.discarding.saturating_sub(n));
+    }
+
+    /// `n` blocks are pending no more, and `usable` of them are allocatable now; tells those who wait.
+    fn give_back(&self, n: u64, usable: u64, also: impl FnOnce(&mut Account)) {
         let mut a = self.account.lock();
         a.pending = a.pending.saturating_sub(n);
-        a.discarding = a.discarding.saturating_sub(n);
         a.free += usable;
+        also(&mut a);
         a.releases = a.releases.wrapping_add(1);
         drop(a);
         self.released.notify_all();
