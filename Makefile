@@ -42,7 +42,7 @@ help:
 	@echo '  make run              boot a VM, run the reproducers, check the disk, print the table'
 	@echo '                        REPRO=NAME[,NAME] only these; LIMIT= seconds for all of them (600)'
 	@echo '  make lab-table        every switch TIMES= times (100) on and off, into docs/bugs/long-run.md'
-	@echo '  make test             host tests and VM tests; the last line is the sum; JOBS= VMs side by side (1)'
+	@echo '  make test             host tests and VM tests; the last line is the sum; JOBS= VMs side by side (2)'
 	@echo '                        T=NAME[,NAME] only these VM tests; LAB=1 with the laboratory module, which'
 	@echo '                        watches the contracts'
 	@echo '  make mutation         each bug under fsx, model and pjdfstest: who notices, into docs/bugs/mutation.md'

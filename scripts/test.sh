@@ -5,13 +5,13 @@
 # T=NAME,NAME    only these VM tests (and no host tests)
 # LAB=1          VM tests with the laboratory module, all switches off: no contract may be seen broken
 # HOST_ONLY=1    no VM
-# JOBS=N         VMs side by side (1)
+# JOBS=N         VMs side by side (2 where there are two processors)
 [ -n "${T:-}" ] || CALF_LONG=1
 . "$(dirname "$0")/vm.sh"
 
 flags LAB HOST_ONLY
 counts KILLS JOBS
-JOBS=${JOBS:-1}
+JOBS=${JOBS:-$(($(nproc) > 1 ? 2 : 1))}
 vm_tests
 passed=0 failed=0
 bad=()
