@@ -10,6 +10,7 @@
 //! Direct reads see the data map only; the core has written back what is dirty in their range.
 
 use super::alloc::Run;
+use super::completion::{self, NewSize};
 use super::inode::{Inode, InodeExt};
 use super::map::{self, Old, Place};
 use super::reader::NodeReader;
@@ -177,7 +178,14 @@ fn needs_commit(sb: &Sb, inode: &Inode, end: u64) -> bool {
     end > inode.size() || !sb.journal().is_committed(inode.data().tid(true))
 }
 
-/// Written blocks that nobody shares, all of `[at, end)`; otherwise `EAGAIN`
+/// Does the size on disk end before byte `end` of the file, or before its end? A write that is under way lets
+/// it, when its first pages are written before it has moved EOF. What is written in place there is in the file only
+/// when the size is on disk too (C10).
+fn is_behind(inode: &Inode, ext: &InodeExt, end: u64) -> bool {
+    ext.disk_size < end.min(inode.size())
+}
+
+/// Written blocks that nobody shares, all of `[at, end)`, below the size on disk; otherwise `EAGAIN`
 /// (C-DIO-OVERWRITE-ONLY).
 fn overwrite(
     reader: NodeReader<'_>,
@@ -186,6 +194,9 @@ fn overwrite(
     at: u64,
     end: u64,
 ) -> Result<DirectWriteMap> {
+    if is_behind(inode, ext, end << reader.sb().block_shift()) {
+        return Err(EAGAIN);
+    }
     match map::place_by(reader, inode, ext, at, end)? {
         Place::Overwrite(e) if e.end() >= end || bug!(reader.sb(), NowaitMultiMap) => {
             Ok(DirectWriteMap::InPlace(map::run(reader.sb(), e)?))
@@ -418,7 +429,11 @@ impl IomapOps for DirectWrite {
             overwrite(sb.reader(), inode, &inode.data().ext.read(), at, end)?
         } else {
             // Most direct writes overwrite: they need no more than a shared hold.
-            let place = map::place(sb, inode, &inode.data().ext.read(), at, end)?;
+            let (place, behind) = {
+                let ext = inode.data().ext.read();
+                let behind = is_behind(inode, &ext, req.end());
+                (map::place(sb, inode, &ext, at, end)?, behind)
+            };
             #[cfg(calf_lab)]
             let lab = match crate::lab::dio::cached(sb, inode, iter.key(), at)? {
                 None => crate::lab::dio::stale_imap(sb, inode, &place, at)?,
@@ -426,7 +441,7 @@ impl IomapOps for DirectWrite {
             };
             #[cfg(not(calf_lab))]
             let lab = None;
-            match place {
+            let map = match place {
                 _ if lab.is_some() => lab.ok_or(EIO)?,
                 Place::Overwrite(e) => DirectWriteMap::InPlace(map::run(sb, e)?),
                 #[cfg(calf_lab)]
@@ -435,7 +450,12 @@ impl IomapOps for DirectWrite {
                     let mut ext = inode.data().ext.write();
                     begin_locked(sb, inode, &mut ext, iter.key(), at, end)
                 })?,
+            };
+            if let (true, DirectWriteMap::InPlace(run)) = (behind, &map) {
+                let end = run.span().end().min(req.end()).min(inode.size());
+                completion::grow(inode, NewSize::exactly(end))?;
             }
+            map
         };
         Ok(Answer {
             map,

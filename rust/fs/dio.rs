@@ -126,10 +126,14 @@ fn read_round(
     memory: &Memory,
     done: usize,
 ) -> Result<usize> {
+    let inode = iocb.inode();
     if done == 0 && memory.left.is_none() {
         match dio_read_simple(iocb, to, DIRECT_READ) {
             Err(ENOTBLK) => {}
             other => return other,
+        }
+        if iocb.pos() >= inode.size() {
+            return Ok(0);
         }
         present(memory, to, true)?;
     }
@@ -172,24 +176,28 @@ impl<'a> Lock<'a> {
     }
 }
 
-/// Writes. `zero_gap` zeroes from EOF up to a position past it, with `i_rwsem` held exclusively.
+/// What makes way for a write: gets the inode, where it begins and ends, and whether it must not wait. `i_rwsem` is held
+/// exclusively if the write moves EOF.
+type MakeWay = fn(&Inode, u64, u64, bool) -> Result;
+
+/// Writes, after `make_way`.
 ///
 /// Errors: `EIOCBQUEUED`, `EAGAIN`, `EINVAL`, `ENOSPC`, `EIO`, `EFAULT`. No lock is held, and the filesystem was just
 /// seen to be running (`Sb::check_shutdown`).
 pub(crate) fn write(
     iocb: &mut Kiocb<'_, Calf>,
     from: &mut IovIter<'_>,
-    zero_gap: fn(&Inode, u64) -> Result,
+    make_way: MakeWay,
 ) -> Result<Outcome> {
     if !iocb.is_atomic() {
-        return write_locked(iocb, from, zero_gap, false);
+        return write_locked(iocb, from, make_way, false);
     }
     // C-DIO-ATOMIC: the blocks that it replaces become free when it ends. Nobody may be writing them in place
     // by then, and nothing pins what is written in place (C2).
     let mut tries = ATOMIC_TRIES;
     loop {
         tries -= 1;
-        match write_locked(iocb, from, zero_gap, true) {
+        match write_locked(iocb, from, make_way, true) {
             // A fault has brought a folio back since the page cache was emptied.
             Err(EAGAIN) if !iocb.is_nowait() && tries > 0 => {}
             other => return other,
@@ -201,15 +209,15 @@ pub(crate) fn write(
 fn write_locked(
     iocb: &mut Kiocb<'_, Calf>,
     from: &mut IovIter<'_>,
-    zero_gap: fn(&Inode, u64) -> Result,
+    make_way: MakeWay,
     alone: bool,
 ) -> Result<Outcome> {
     let inode = iocb.inode();
     let sb = inode.sb().data();
     let nowait = iocb.is_nowait();
-    let extends = |iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>| {
-        iocb.pos().saturating_add(from.count() as u64) > inode.size()
-    };
+    let end_of =
+        |iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>| iocb.pos().saturating_add(from.count() as u64);
+    let extends = |iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>| end_of(iocb, from) > inode.size();
     // EOF moves when asynchronous writes end, and the position of an append with it.
     let alone = alone || iocb.is_append();
     if alone && nowait {
@@ -229,7 +237,10 @@ fn write_locked(
             return Err(EINVAL);
         }
         let aligned = position % sb.block_size() == 0;
-        if !aligned && (extends(iocb, from) || sb.opts().always_cow) {
+        // Up to EOF, the core fills the block up with zeros. Nobody would wait for those, and they would come over
+        // what is appended meanwhile.
+        let reaches_eof = end_of(iocb, from) >= inode.size();
+        if !aligned && (reaches_eof || sb.opts().always_cow) {
             return Ok(Outcome::Fallback(0));
         }
         if lock.is_exclusive() || (!extends(iocb, from) && inode.is_nosec()) {
@@ -238,12 +249,7 @@ fn write_locked(
         // Somebody made the file smaller meanwhile, or there are privileges to be taken from it now.
         exclusive = true;
     };
-    if iocb.pos() > inode.size() {
-        if nowait {
-            return Err(EAGAIN);
-        }
-        zero_gap(inode, iocb.pos())?;
-    }
+    make_way(inode, iocb.pos(), end_of(iocb, from), nowait)?;
     iocb.modified()?;
     let result = if bug!(sb, DioUnalignedShared) && !aligned {
         write_rounds(iocb, from, DioFlags::NONE)

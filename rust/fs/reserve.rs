@@ -307,20 +307,32 @@ pub(crate) fn goal(sb: &Sb, inode: &Inode, ext: &InodeExt, fblk: u64) -> Option<
     }
 }
 
-/// Takes back reservations without blocks in `[start, end)`, and nothing else (C-PUNCH-CB).
-/// Takes the extent lock. Cannot fail.
+/// Takes back reservations in `[start, end)` that nothing dirty and no I/O counts on, and nothing else (C-PUNCH-CB):
+/// those without blocks, and those for which writeback of blocks before them has chosen some already.
+///
+/// None of the range is dirty in the page cache, and locks keep it so. Takes the extent lock. Cannot fail.
 pub(crate) fn release_reserved(inode: &Inode, start: u64, end: u64) {
     let sb = inode.sb().data();
     let mut ext = inode.data().ext.write();
     let mut at = start;
     let mut freed = 0u64;
     while let Some(e) = ext.staging.next(at).and_then(|e| e.clip(at, end)) {
-        if e.state == State::Reserved {
-            nofail(|| ext.staging.make_room(2));
-            ext.staging.remove(e.start, e.end);
-            freed = freed.saturating_add(e.len());
-        }
         at = e.end;
+        match e.state {
+            State::Reserved => {
+                nofail(|| ext.staging.make_room(2));
+                ext.staging.remove(e.start, e.end);
+                freed = freed.saturating_add(e.len());
+            }
+            State::Claimed(phys) => {
+                let run = Run {
+                    start: phys,
+                    len: e.len(),
+                };
+                give_back(inode, &mut ext, e.start, run, (u64::MAX, 0));
+            }
+            State::Convert => {}
+        }
     }
     if freed > 0 {
         sb.space().release(freed);

@@ -358,6 +358,12 @@ impl<T: FileSystem> Inode<T> {
         // SAFETY: The inode is valid.
         unsafe { bindings::inode_dio_wait(self.as_ptr()) }
     }
+
+    /// Is no direct I/O under way? No more begins while the caller holds `i_rwsem` exclusively.
+    pub fn is_dio_finished(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_dio_finished(self.as_ptr()) }
+    }
 }
 
 macro_rules! inode_guard {

@@ -140,7 +140,7 @@ fn make_writable(fault: &VmFault<'_, Calf>) -> bool {
 /// Writes past the page cache what can be, the rest through it.
 fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<usize> {
     let inode = iocb.inode();
-    let done = match dio::write(iocb, from, zero_gap)? {
+    let done = match dio::write(iocb, from, make_way)? {
         Outcome::Done(n) => return Ok(n),
         Outcome::Fallback(0) if iocb.is_nowait() || iocb.is_atomic() => return Err(EAGAIN),
         Outcome::Fallback(n) if iocb.is_nowait() => return Ok(n),
@@ -148,9 +148,14 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
         Outcome::Fallback(n) if n > 0 && iocb.is_append() => return Ok(n),
         Outcome::Fallback(n) => n,
     };
+    let middle = iocb.pos();
     let rest = match buffered_write(iocb, from, true) {
         Ok(n) => n,
-        Err(_) if done > 0 => return Ok(done),
+        Err(_) if done > 0 => {
+            // It may be the way to the disk that has failed.
+            iocb.set_pos(middle);
+            return Ok(done);
+        }
         Err(e) => return Err(e),
     };
     if rest > 0 {
@@ -167,7 +172,8 @@ fn direct_write(iocb: &mut Kiocb<'_, Calf>, from: &mut IovIter<'_>) -> Result<us
 }
 
 /// Writes through the page cache. Also the way of direct writes that cannot go directly; then
-/// direct I/O to the same blocks must have ended before, or it would be undone (`drain`).
+/// direct I/O to the same blocks must have ended before, or it would be undone (`drain`). So must what
+/// may move EOF: it decides where an append begins, and both set the size.
 fn buffered_write(
     iocb: &mut Kiocb<'_, Calf>,
     from: &mut IovIter<'_>,
@@ -181,16 +187,16 @@ fn buffered_write(
         } else {
             inode.lock()
         };
-        if drain {
+        if drain || iocb.is_append() || end_of(iocb, from) > inode.size() {
+            if nowait && !inode.is_dio_finished() {
+                return Err(EAGAIN);
+            }
             inode.dio_wait();
         }
         if iocb.write_checks(from)? == 0 {
             return Ok(0);
         }
-        if nowait && iocb.pos() > inode.size() {
-            return Err(EAGAIN);
-        }
-        zero_gap(inode, iocb.pos())?;
+        make_way(inode, iocb.pos(), end_of(iocb, from), nowait)?;
         iocb.modified()?;
         match file_buffered_write(iocb, from, WRITE, WRITE_OPS) {
             // C-WR-ENOSPC: reservations are worst cases. Writing dirty data turns them into what
@@ -233,17 +239,24 @@ fn end_of(iocb: &Kiocb<'_, Calf>, from: &IovIter<'_>) -> u64 {
     iocb.pos().saturating_add(from.count() as u64)
 }
 
-/// Before a write past EOF: zeroes from EOF to `pos`, above all the rest of the EOF block
-/// (C-WR-ZERO-GAP). `i_rwsem` is held exclusively.
-fn zero_gap(inode: &Inode, pos: u64) -> Result {
-    if pos <= inode.size() {
+/// Before a write of bytes `[pos, end)`: if it moves EOF, frees what a truncation has left behind that, and zeroes from
+/// EOF to `pos`, above all the rest of the EOF block (C-WR-ZERO-GAP).
+///
+/// `i_rwsem` is held exclusively if it moves EOF. Errors: `EAGAIN` if there is something to do and `nowait`, those of
+/// [`truncate::finish`] and of zeroing.
+fn make_way(inode: &Inode, pos: u64, end: u64, nowait: bool) -> Result {
+    let size = inode.size();
+    if pos <= size && (end <= size || !inode.sb().data().has_half_cut()) {
         return Ok(());
+    }
+    if nowait {
+        return Err(EAGAIN);
     }
     let guard = inode.invalidate_lock();
     inode.dio_wait();
+    truncate::finish(inode)?;
     let size = inode.size();
     if pos > size {
-        truncate::finish(inode)?;
         let held = InvalidateHeld::by(&guard);
         zero_range(&held, size, pos - size, ZERO, WRITE_OPS)?;
     }

@@ -28,6 +28,8 @@ const DEV_SUSPEND: u32 = 6;
 const TABLE_LOAD: u32 = 9;
 const TARGET_MSG: u32 = 14;
 
+/// `DM_SUSPEND_FLAG`.
+const SUSPEND: u32 = 1 << 1;
 /// `DM_SKIP_LOCKFS_FLAG`: whoever has it mounted is not asked to write everything first.
 const SKIP_LOCKFS: u32 = 1 << 10;
 
@@ -93,10 +95,23 @@ impl Dm {
         spec.push(0);
         self.request(TABLE_LOAD, 0, 1, &spec)
             .ctx(format!("DM_TABLE_LOAD {kind} {args}"))?;
-        // Without the flag that suspends, it takes the new table and resumes.
+        self.resume()
+    }
+
+    /// Takes the newest table; requests are answered again.
+    fn resume(&self) -> Result {
+        // It is the flag that is not there.
         self.request(DEV_SUSPEND, SKIP_LOCKFS, 0, &[])
-            .ctx("DM_DEV_SUSPEND")?;
+            .ctx("DM_DEV_SUSPEND, to resume")?;
         Ok(())
+    }
+
+    /// Requests are taken and not answered, until what this returns is dropped. Those that are under way are waited for; a
+    /// filesystem on it is not told.
+    pub fn suspend(&self) -> Result<Suspended<'_>> {
+        self.request(DEV_SUSPEND, SUSPEND | SKIP_LOCKFS, 0, &[])
+            .ctx("DM_DEV_SUSPEND")?;
+        Ok(Suspended(self))
     }
 
     fn request(&self, nr: u32, flags: u32, targets: u32, data: &[u8]) -> crate::Result<Vec<u8>> {
@@ -141,6 +156,16 @@ impl Dm {
         outcome.ctx("DM_DEV_REMOVE")?;
         self.up = false;
         Ok(())
+    }
+}
+
+/// A device that answers nothing; it goes on when this is dropped, or [`Dm::switch`] is called.
+pub struct Suspended<'a>(&'a Dm);
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        // A device that does not go on hangs the next that asks it, and that is reported.
+        let _ = self.0.resume();
     }
 }
 

@@ -373,6 +373,24 @@ fn fresh_memory(env: &Env) -> Result {
     })
 }
 
+/// Where there is nothing to read, nobody looks at the memory; elsewhere, memory that is not there is an error.
+fn nothing_into_the_void(env: &Env) -> Result {
+    each_way(env, |m, _| {
+        let f = open_direct(&m.path("f"))?;
+        write_direct(&f, 1, 0, 4096)?;
+        // Behind the last page of a file there is no memory.
+        let map = Map::new(&f, 0, 8192).ctx("mmap")?;
+        for file in [&f, &open(&m.path("f"))?] {
+            for at in [4096, 8192] {
+                ensure_eq!(map.read_from(4096, 4096, file, at)?, 0, "bytes at {at}");
+            }
+            let n = map.read_from(4096, 4096, file, 0);
+            ensure_errno!(n, Errno::FAULT, "into memory that is not there");
+        }
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -388,6 +406,7 @@ fn main() -> ExitCode {
             everything_at_once,
             extents_after,
             fresh_memory,
+            nothing_into_the_void,
         ],
         |_| {},
     )

@@ -14,7 +14,7 @@ use rustix::fs::{linkat, openat, AtFlags, FallocateFlags, Mode, OFlags, CWD};
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::ExitCode;
 
 /// The size of what is left.
@@ -161,7 +161,7 @@ fn cut_without_a_name(env: &Env) -> Result {
 fn cut_where_nothing_can_be_read(env: &Env) -> Result {
     const EXTENTS: u64 = 1000;
     type Grow = fn(&Mounted, &File, u64) -> Result;
-    let grow: [(&str, Grow); 5] = [
+    let grow: [(&str, Grow); 6] = [
         ("write", |_, f, end| write_pattern(f, 2, end - 512, 512)),
         ("direct", |m, _, end| {
             let f = open_direct(&m.path("direct"))?;
@@ -175,6 +175,17 @@ fn cut_where_nothing_can_be_read(env: &Env) -> Result {
             let source = open(&m.path("source"))?;
             write_pattern(&source, 2, 0, 4096)?;
             clone_range(f, &source, 0, 4096, end - 4096)
+        }),
+        ("append", |m, f, end| {
+            f.write_all_at(&[0; 8192], f.metadata()?.len())
+                .ctx("write")?;
+            m.sync()?;
+            let blocks = f.metadata()?.blocks();
+            ensure!(
+                blocks < 64,
+                "{blocks} sectors of what was cut off and what is new"
+            );
+            f.set_len(end).ctx("truncate")
         }),
     ];
     let (before, after) = (Cell::new(0), Cell::new(0));
