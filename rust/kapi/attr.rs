@@ -65,9 +65,9 @@ impl<'a> Attr<'a> {
         unsafe { self.0.as_ref() }.ia_valid & bindings::ATTR_MODE != 0
     }
 
-    /// Is the size or an owner set?
-    pub fn sets_size_or_owner(&self) -> bool {
-        let those = bindings::ATTR_SIZE | bindings::ATTR_UID | bindings::ATTR_GID;
+    /// Is an owner set?
+    pub fn sets_owner(&self) -> bool {
+        let those = bindings::ATTR_UID | bindings::ATTR_GID;
         // SAFETY: Valid by the type invariant.
         unsafe { self.0.as_ref() }.ia_valid & those != 0
     }

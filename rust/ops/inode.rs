@@ -41,16 +41,20 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
         }
     }
     let mode = inode.mode();
-    {
-        // Who logs the inode logs the owner and the mode that belong together.
+    if attr.sets_mode() || attr.sets_owner() {
+        // As in XFS, who may do what is logged at once, and fdatasync waits for it: what an ordinary user has written
+        // must not come back as a program that runs as root.
+        fs::itable::change_record(inode, |_| attr.copy_to(idmap, inode))?;
+    } else {
         let _ext = inode.data().ext.write();
         attr.copy_to(idmap, inode);
     }
+    // Times may live in memory for a while.
     inode.mark_dirty();
     if attr.sets_mode() {
         // Logs the new mode as well, if there is an ACL.
         let followed = acl::chmod(idmap, &dentry);
-        if followed.is_err() && !attr.sets_size_or_owner() {
+        if followed.is_err() && attr.size().is_none() && !attr.sets_owner() {
             // Without its ACL the mode says something else. A new owner or size must not keep the old bits.
             inode.set_mode(mode);
             inode.mark_dirty();

@@ -11,11 +11,12 @@ use calf_vmlib::fs::{self as cfs, each_block_size, with_fs, Mounted};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Trace};
 use calf_vmlib::sys::{self, Aio, Aligned, Dir, Queue, O_DIRECT, O_DSYNC, O_SYNC};
+use calf_vmlib::user::as_user;
 use calf_vmlib::{cases, ensure, ensure_eq, ktap, Context, Env, Fail, Result};
 use rustix::fs::FallocateFlags;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::process::ExitCode;
 
 const KIB: usize = 1 << 10;
@@ -245,6 +246,43 @@ fn what_needs_a_commit(env: &Env) -> Result {
     with_fs(&env, &[], "always_cow", |m| each(m, true)).ctx("always_cow")
 }
 
+/// A program that runs as root, and that somebody else has written to, does not come back as one.
+fn privileges_are_gone(env: &Env) -> Result {
+    each_block_size(env, |m| {
+        let path = m.path("f");
+        for how in ["fdatasync", "O_DSYNC", "direct"] {
+            let f = settled(m, "f", 64 * KIB)?;
+            f.set_permissions(Permissions::from_mode(0o6777))?;
+            m.sync()?;
+            drop(f);
+            as_user(1000, 1000, || {
+                let flags = match how {
+                    "fdatasync" => 0,
+                    "O_DSYNC" => O_DSYNC,
+                    _ => O_DSYNC | O_DIRECT,
+                };
+                let f = OpenOptions::new()
+                    .write(true)
+                    .custom_flags(flags)
+                    .open(&path)?;
+                write(&f, 2, 8192, 4096)?;
+                match how {
+                    "fdatasync" => f.sync_data().ctx("fdatasync"),
+                    _ => Ok(()),
+                }
+            })?;
+            after_the_crash(m, |m| {
+                let f = open(&m.path("f"))?;
+                check_pattern(&f, 2, 8192, 4096)?;
+                let mode = f.metadata()?.permissions().mode() & 0o7777;
+                ensure_eq!(mode, 0o777, "{how}: mode, octal {mode:o}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
 /// A mount that changes nothing writes nothing. One change costs a commit (two requests), what changed and the
 /// superblock at home, and the superblock of the journal before and after.
 fn mount_to_umount(env: &Env) -> Result {
@@ -286,6 +324,7 @@ fn main() -> ExitCode {
             overwrite_is_one_request,
             other_devices,
             what_needs_a_commit,
+            privileges_are_gone,
             mount_to_umount,
         ],
         |_| {},
