@@ -31,8 +31,9 @@ pub const CORE_OFFSET: usize = 40;
 pub const SLOT_SIZE: usize = 12;
 /// Longest value.
 pub const MAX_VALUE: usize = 272;
-/// Levels a tree can have; a level on disk is smaller.
-pub const MAX_LEVEL: u8 = 12;
+/// Levels a tree can have; a level on disk is smaller. No tree of a filesystem of a size that we support needs more, and
+/// what one change of a tree costs the journal follows from it.
+pub const MAX_LEVEL: u8 = 8;
 /// In a [`NodeId`]: "any level", for the fixed root of a global tree, whose level only it knows.
 pub const LEVEL_ANY: u8 = u8::MAX;
 /// Size of the root in the inode record.

@@ -8,6 +8,7 @@
 //! when the handle stops.
 
 use crate::algo::btree::edit_nodes;
+use crate::format::node::MAX_LEVEL;
 
 /// A demand for journal space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +19,8 @@ pub(crate) struct Credits {
     pub revokes: u32,
 }
 
-/// Height that no tree of a filesystem of the sizes we support exceeds; the real height is
-/// checked against it when the inode is read.
-const HEIGHT: u8 = 7;
+/// The most that a tree can have: a node of a higher level is refused when it is read.
+const HEIGHT: u8 = MAX_LEVEL - 1;
 
 /// One edit (insert, remove, replace) of one tree.
 const fn edit() -> Credits {
