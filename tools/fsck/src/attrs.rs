@@ -2,11 +2,14 @@
 
 //! Extended attributes.
 
+use std::collections::HashSet;
+
 use calf_core::algo::xattr::base_key;
 use calf_core::format::inode::InodeRecord;
-use calf_core::format::xattr::{form, piece_of, First, Form, Name, HEAD, PIECE, SEQ_BITS};
+use calf_core::format::xattr::{form, piece_of, short, First, Form, Name, HEAD, PIECE, SEQ_BITS};
 use calf_core::format::{Ino, Kind};
 
+use crate::acl;
 use crate::inodes::bad;
 use crate::trees::{Context, Walk};
 
@@ -20,6 +23,18 @@ struct Current {
     whole: bool,
     /// What there should be.
     total: usize,
+    /// Its namespace.
+    index: u8,
+    /// What of the value has been read; of an ACL only.
+    value: Vec<u8>,
+}
+
+impl Current {
+    fn keep(&mut self, value: &[u8]) {
+        if acl::is_one(self.index) {
+            self.value.extend_from_slice(value);
+        }
+    }
 }
 
 /// A name as messages show it.
@@ -37,12 +52,19 @@ pub fn check(
     hash_seed: &[u8; 16],
     gone: bool,
 ) -> Option<u64> {
-    let Form::Tree(root) = form(&rec.attr) else {
-        return Some(0);
+    let root = match form(&rec.attr) {
+        Form::Tree(root) => root,
+        Form::None => return Some(0),
+        Form::Short => {
+            for (name, value) in short(&rec.attr) {
+                check_acl(cx, ino, name.index, value);
+            }
+            return Some(0);
+        }
     };
     let mut walk = Walk::fixed(Kind::Xattr, Ino::new(ino), root);
     let mut current: Option<Current> = None;
-    let mut same_hash: Vec<(u64, String)> = Vec::new();
+    let (mut last_hash, mut same_hash) = (0, HashSet::new());
     // The last piece that belongs to nothing.
     let mut stray = None;
     let mut empty = true;
@@ -55,6 +77,7 @@ pub fn check(
                         c.pieces += 1;
                         c.whole &= c.bytes % PIECE == 0;
                         c.bytes = c.bytes.saturating_add(value.len());
+                        c.keep(value);
                     }
                     _ if gone || stray == key.checked_sub(1) => stray = Some(*key),
                     _ => {
@@ -76,19 +99,25 @@ pub fn check(
                     format_args!("attribute {text} lies under the key {key:#x} of another name"),
                 );
             }
-            same_hash.retain(|(other, _)| *other == hash);
-            if same_hash.iter().any(|(_, other)| *other == text) {
+            if hash != last_hash {
+                last_hash = hash;
+                same_hash.clear();
+            }
+            if !same_hash.insert(text.clone()) {
                 bad(cx, ino, format_args!("attribute {text} is there twice"));
             }
-            same_hash.push((hash, text.clone()));
-            current = Some(Current {
+            let mut now = Current {
                 key: *key,
                 text,
                 pieces: 1,
                 bytes: value.len(),
                 whole: true,
                 total: HEAD + first.name.name.len() + first.value_len,
-            });
+                index: first.name.index,
+                value: Vec::new(),
+            };
+            now.keep(first.value);
+            current = Some(now);
         }
     }
     if walk.whole {
@@ -101,12 +130,25 @@ pub fn check(
 }
 
 fn finish(cx: &mut Context<'_, '_>, ino: u64, current: Option<Current>, gone: bool) {
-    if let Some(c) = current.filter(|c| !gone && (!c.whole || c.bytes != c.total)) {
+    let Some(c) = current.filter(|_| !gone) else {
+        return;
+    };
+    if c.whole && c.bytes == c.total {
+        if acl::is_one(c.index) {
+            check_acl(cx, ino, c.index, &c.value);
+        }
+    } else {
         let (text, bytes, total) = (c.text, c.bytes, c.total);
         bad(
             cx,
             ino,
             format_args!("attribute {text} has {bytes} bytes in place of {total}"),
         );
+    }
+}
+
+fn check_acl(cx: &mut Context<'_, '_>, ino: u64, index: u8, value: &[u8]) {
+    if let Err(why) = acl::check(index, value) {
+        bad(cx, ino, format_args!("attributes: {why}"));
     }
 }

@@ -2,7 +2,7 @@
 
 //! Inodes and their trees: extents, names, targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use calf_core::algo::dir::{self, Record, PARENT_KEY};
 use calf_core::format::dirent::SEQ_BITS;
@@ -191,7 +191,7 @@ struct Content {
     bytes: u64,
     short: bool,
     hash: u64,
-    same_hash: Vec<Vec<u8>>,
+    same_hash: HashSet<Vec<u8>>,
 }
 
 impl Content {
@@ -207,7 +207,7 @@ impl Content {
             bytes: 0,
             short: false,
             hash: 0,
-            same_hash: Vec::new(),
+            same_hash: HashSet::new(),
         }
     }
 
@@ -280,10 +280,9 @@ impl Content {
                 self.hash = hash;
                 self.same_hash.clear();
             }
-            if self.same_hash.iter().any(|other| other == record.name) {
+            if !self.same_hash.insert(record.name.to_vec()) {
                 bad(cx, self.ino, format_args!("name \"{name}\" is there twice"));
             }
-            self.same_hash.push(record.name.to_vec());
             found.links.push(Link {
                 dir: self.ino,
                 ino: record.ino.get(),

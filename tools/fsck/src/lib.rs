@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod acl;
 pub mod attrs;
 pub mod bits;
 pub mod check;

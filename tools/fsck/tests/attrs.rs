@@ -8,7 +8,9 @@ use calf_core::algo::btree::Tree;
 use calf_core::algo::xattr::{base_key, Attrs, Name};
 use calf_core::format::inode::{InodeRecord, S_IFIFO};
 use calf_core::format::orphan::RawOrphan;
-use calf_core::format::xattr::{form, Form, PIECE, SECURITY, TRUSTED, USER};
+use calf_core::format::xattr::{
+    form, Form, ACL_ACCESS, ACL_DEFAULT, PIECE, SECURITY, TRUSTED, USER,
+};
 use calf_core::format::{Ino, Kind};
 use calf_fsck::check::Mode;
 use calf_io::editor::Editor;
@@ -135,6 +137,49 @@ fn trees_are_checked() {
         rec.attr[0] = 9;
         b.editor.put_inode(&rec).unwrap();
     });
+}
+
+/// An ACL of the owner, user 1 and all others.
+const ACL: [u8; 28] = [
+    2, 0, 0, 0, // version
+    1, 0, 6, 0, 255, 255, 255, 255, // the owner
+    2, 0, 4, 0, 1, 0, 0, 0, // user 1
+    32, 0, 4, 0, 255, 255, 255, 255, // others
+];
+
+/// What the kernel cannot parse: the file could not be used. In a tree, and in the record.
+#[test]
+fn acls_are_checked() {
+    let with = |at: usize, byte: u8| {
+        let mut bad = ACL.to_vec();
+        bad[at] = byte;
+        bad
+    };
+    let nobody = [&ACL[..16], &[255; 4], &ACL[20..]].concat();
+    for (text, bad) in [
+        ("ACL without a version", ACL[..3].to_vec()),
+        ("ACL of an unknown version", with(0, 1)),
+        ("ACL with a part of an entry", ACL[..27].to_vec()),
+        ("ACL with an unknown entry", with(12, 3)),
+        ("ACL with an entry for nobody", nobody),
+    ] {
+        for index in [ACL_ACCESS, ACL_DEFAULT] {
+            let name = Name { index, name: b"" };
+            // The file has its attributes in a tree; the last has one in the record.
+            for ino in [2, 5] {
+                let text = format!("inode {ino}: attributes: {text}");
+                broken(&text, 41, |b, _, _| b.set_attr(Ino::new(ino), name, &bad));
+            }
+        }
+    }
+    let sound = image(|b, _| {
+        for (ino, value) in [(2, &ACL[..]), (5, &ACL[..]), (3, &ACL[..4])] {
+            for index in [ACL_ACCESS, ACL_DEFAULT] {
+                b.set_attr(Ino::new(ino), Name { index, name: b"" }, value);
+            }
+        }
+    });
+    assert_clean(&sound);
 }
 
 #[test]

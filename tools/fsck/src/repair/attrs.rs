@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use calf_core::algo::xattr::{base_key, Attrs, Name};
-use calf_core::format::xattr::{form, piece_of, First, Form, AREA, SEQ_BITS};
+use calf_core::format::xattr::{form, piece_of, short, First, Form, AREA, SEQ_BITS};
 use calf_core::format::{Ino, Kind};
 use calf_io::editor::Error;
 
@@ -13,6 +13,7 @@ use super::build::Fresh;
 use super::gather::Gather;
 use super::model::Node;
 use super::salvage::Root;
+use crate::acl;
 use crate::trees::Records;
 
 /// The attributes of an inode that lie in a tree.
@@ -48,7 +49,8 @@ impl Attributes {
             let name = (first.name.index, first.name.name.to_vec());
             let right = base_key(hash_seed, first.name) >> SEQ_BITS == *key >> SEQ_BITS;
             self.rewrite |= !right;
-            if bytes.len() != first.value_len || self.list.insert(name, bytes).is_some() {
+            let whole = bytes.len() == first.value_len && acl::check(name.0, &bytes).is_ok();
+            if !whole || self.list.insert(name, bytes).is_some() {
                 lost = lost.saturating_add(1);
             }
         }
@@ -83,8 +85,10 @@ impl Attributes {
 impl Gather<'_, '_, '_> {
     /// Reads the attributes of an inode whose record holds.
     pub fn attributes(&mut self, ino: u64, node: &mut Node) {
-        let Form::Tree(root) = form(&node.rec.attr) else {
-            return;
+        let root = match form(&node.rec.attr) {
+            Form::Tree(root) => root,
+            Form::None => return,
+            Form::Short => return self.short_attributes(ino, node),
         };
         let kind = Kind::Xattr;
         let found = self.salvage.read(kind, Ino::new(ino), Root::Block(root));
@@ -108,5 +112,23 @@ impl Gather<'_, '_, '_> {
                 .done(format_args!("inode {ino}: attributes written anew"));
         }
         attrs.nodes = found.nodes;
+    }
+
+    /// Takes out of the record what cannot be parsed. The names are in order.
+    fn short_attributes(&mut self, ino: u64, node: &mut Node) {
+        let good = |(name, value): &(Name<'_>, &[u8])| acl::check(name.index, value).is_ok();
+        if short(&node.rec.attr).all(|one| good(&one)) {
+            return;
+        }
+        let attrs = &mut node.attrs;
+        for (name, value) in short(&node.rec.attr).filter(good) {
+            let name = (name.index, name.name.to_vec());
+            attrs.list.insert(name, value.to_vec());
+        }
+        attrs.rewrite = true;
+        let kept = attrs.list.len();
+        self.report.lost(format_args!(
+            "inode {ino}: extended attributes cannot all be read; {kept} kept"
+        ));
     }
 }

@@ -38,7 +38,7 @@ use gather::Gather;
 use model::Model;
 use salvage::Salvage;
 
-/// Inodes whose contents are uncertain that are named with a path.
+/// Inodes of a kind, not whole any more or with uncertain contents, that are named with a path.
 const PATHS: usize = 200;
 
 /// Everything that is to be written, in the order in which it has to become durable.
@@ -154,12 +154,15 @@ fn plan(
     }
     let derived = groups(image, geo, &nodes, &runs, report);
     let (fresh, roots) = fresh.finish();
-    let hurt: Vec<u64> = model.hurt.iter().copied().collect();
-    for ino in hurt.iter().filter(|ino| model.inodes.contains_key(ino)) {
+    // Each path is looked for in all names; the lines above have every number.
+    let hurt = model
+        .hurt
+        .iter()
+        .filter(|ino| model.inodes.contains_key(ino));
+    for ino in hurt.take(PATHS) {
         report.note(format_args!("not whole any more: {}", model.path(*ino)));
     }
     let alive = |ino: &&u64| model.inodes.contains_key(ino) && !model.hurt.contains(ino);
-    // Each path is looked for in all names; the lines above have every number.
     for ino in model.uncertain.iter().filter(alive).take(PATHS) {
         report.note(format_args!("contents uncertain: {}", model.path(*ino)));
     }
