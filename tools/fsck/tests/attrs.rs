@@ -32,8 +32,7 @@ fn image(f: impl FnOnce(&mut Builder<'_>, Ino)) -> calf_io::device::Memory {
     let mut b = Builder::new(&memory, geo);
     let file = b.file(ROOT, "file", 3);
     let dir = b.mkdir(ROOT, "dir");
-    let mut fifo = b.record(S_IFIFO | 0o644, 1);
-    fifo.root = calf_core::format::node::InlineRoot::empty(Kind::Extents);
+    let fifo = b.record(S_IFIFO | 0o644, 1);
     b.editor.put_inode(&fifo).unwrap();
     b.link(ROOT, "fifo", &fifo);
     for ino in [file, dir, Ino::new(fifo.ino.get())] {

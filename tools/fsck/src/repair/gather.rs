@@ -8,23 +8,19 @@ use std::collections::BTreeSet;
 use calf_core::algo::dir::{self, PARENT_KEY};
 use calf_core::format::dirent::SEQ_BITS;
 use calf_core::format::extent::RawExtent;
-use calf_core::format::inode::{
-    InodeRecord, FLAGS_DIR, FLAGS_KNOWN, FLAGS_REG, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
-};
-use calf_core::format::node::{verify_inline, InlineRoot};
+use calf_core::format::inode::{InodeRecord, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFREG};
+use calf_core::format::node::InlineRoot;
 use calf_core::format::orphan::{RawOrphan, KIND_TRUNCATE};
 use calf_core::format::symlink::{CHUNK, TARGET_MAX};
-use calf_core::format::xattr::{check_area, AREA};
 use calf_core::format::{BlockNr, Ino, Kind};
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::FromZeros;
 
 use super::attrs::Attributes;
+use super::mend::{mend, Mended};
 use super::model::{Content, Entry, Extent, Global, Model, Node};
 use super::salvage::{Found, Root, Salvage};
 use crate::report::Report;
 use crate::trees::Records;
-
-const ATTRIBUTES_LOST: &str = "extended attributes that make no sense dropped";
 
 /// What the reading needs.
 pub struct Gather<'s, 'a, 'b> {
@@ -130,18 +126,28 @@ impl Gather<'_, '_, '_> {
     fn inodes(&mut self, model: &mut Model, records: Records) {
         let mut broken = Vec::new();
         for (ino, value) in records {
-            let Some((rec, mended)) = mend(ino, &value) else {
+            let Some(Mended {
+                rec,
+                what,
+                lost,
+                untyped,
+            }) = mend(ino, &value)
+            else {
                 self.report.lost(format_args!(
                     "inode {ino}: record makes no sense; dropped with its names"
                 ));
                 model.inode_tree.rewrite = true;
                 continue;
             };
-            let what = format!("inode {ino}: {}", mended.join(", "));
-            if mended.contains(&ATTRIBUTES_LOST) {
+            let changed = !what.is_empty();
+            let what = format!("inode {ino}: {}", what.join(", "));
+            if lost {
                 self.report.lost(format_args!("{what}"));
-            } else if !mended.is_empty() {
+            } else if changed {
                 self.report.done(format_args!("{what}"));
+            }
+            if untyped {
+                model.untyped.insert(ino);
             }
             let kind = InodeRecord::tree_kind(rec.mode.get());
             let tree = match kind {
@@ -152,7 +158,7 @@ impl Gather<'_, '_, '_> {
             };
             let raw = Raw {
                 rec,
-                changed: !mended.is_empty(),
+                changed,
                 kind,
                 tree,
             };
@@ -451,64 +457,4 @@ fn now() -> i64 {
         .ok()
         .and_then(|since| i64::try_from(since.as_nanos()).ok())
         .unwrap_or(0)
-}
-
-/// The record under key `ino` with what is out of range set right, and what that was; [`None`] if
-/// it cannot even be said what kind of file it is.
-fn mend(ino: u64, value: &[u8]) -> Option<(InodeRecord, Vec<&'static str>)> {
-    let mut rec = InodeRecord::read_from_bytes(value).ok()?;
-    let mut mended = Vec::new();
-    if ino == 0 || ino >= u64::MAX >> 1 {
-        return None;
-    }
-    if rec.ino.get() != ino {
-        rec.ino = ino.into();
-        mended.push("number set right");
-    }
-    let mode = rec.mode.get();
-    let holds = |kind| verify_inline(&rec.root, kind).is_ok();
-    let by_root = match rec.root.0.get(1).copied().and_then(Kind::from_u8) {
-        Some(Kind::Extents) if holds(Kind::Extents) => Some(S_IFREG),
-        Some(Kind::Dir) if holds(Kind::Dir) => Some(S_IFDIR),
-        Some(Kind::Symlink) if holds(Kind::Symlink) => Some(S_IFLNK),
-        _ => None,
-    };
-    let known = [1u16, 2, 4, 6, 8, 10, 12].contains(&(mode >> 12));
-    let of_kind = InodeRecord::tree_kind(mode).is_none_or(holds);
-    match by_root {
-        Some(fmt) if !known || !of_kind => {
-            rec.mode = (mode & !S_IFMT | fmt).into();
-            mended.push("type set to that of its tree");
-        }
-        None if !known => return None,
-        _ => {}
-    }
-    let fit = match rec.mode.get() & S_IFMT {
-        S_IFREG => FLAGS_KNOWN & !FLAGS_DIR,
-        S_IFDIR => FLAGS_KNOWN & !FLAGS_REG,
-        _ => FLAGS_KNOWN & !(FLAGS_DIR | FLAGS_REG),
-    };
-    if rec.flags.get() & !fit != 0 {
-        rec.flags = (rec.flags.get() & fit).into();
-        mended.push("flags that do not fit cleared");
-    }
-    if rec.reserved.get() != 0 {
-        rec.reserved = 0.into();
-        mended.push("reserved bytes cleared");
-    }
-    if check_area(&rec.attr).is_err() {
-        rec.attr = [0; AREA];
-        mended.push(ATTRIBUTES_LOST);
-    }
-    let special = InodeRecord::tree_kind(rec.mode.get()).is_none();
-    if rec.size.get() > MAX_SIZE || special && rec.size.get() != 0 {
-        rec.size = 0.into();
-        mended.push("impossible size dropped");
-    }
-    if special && InodeRecord::parse(Ino::new(ino), zerocopy::IntoBytes::as_bytes(&rec)).is_err() {
-        rec.root = InlineRoot([0; 112]);
-        rec.nblocks = 0.into();
-        mended.push("tree of a special file dropped");
-    }
-    Some((rec, mended))
 }

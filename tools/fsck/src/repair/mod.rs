@@ -12,9 +12,11 @@ mod attrs;
 mod build;
 mod data;
 mod gather;
+mod mend;
 mod model;
 mod names;
 mod salvage;
+mod types;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -140,6 +142,7 @@ fn plan(
     }
     .run();
     model.block_size = geo.block_size();
+    types::settle(&mut model, report);
     names::settle(&mut model, report);
     data::nodes(&mut model, &salvage.nodes, report);
     data::cross_links(&mut model, geo, report);

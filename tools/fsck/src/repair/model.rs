@@ -98,6 +98,16 @@ impl Node {
         InodeRecord::ftype(self.rec.mode.get())
     }
 
+    /// Has it nothing that tells an empty file from a special one?
+    pub fn is_bare(&self) -> bool {
+        let empty = match &self.content {
+            Content::None => true,
+            Content::File(extents) => extents.is_empty(),
+            _ => false,
+        };
+        empty && self.nodes.is_empty()
+    }
+
     /// The names in it, if it is a directory.
     pub fn entries(&self) -> &[Entry] {
         match &self.content {
@@ -170,6 +180,9 @@ pub struct Model {
     pub hurt: BTreeSet<u64>,
     /// Inodes of which something was read from a node with a wrong checksum.
     pub uncertain: BTreeSet<u64>,
+    /// Inodes with an empty tree whose mode did not hold: a special file has the same tree as an
+    /// empty file.
+    pub untyped: BTreeSet<u64>,
 }
 
 impl Model {

@@ -12,6 +12,7 @@ use calf_core::format::super_block::ROOT_INO;
 use super::attrs::Attributes;
 use super::gather::new_record;
 use super::model::{Content, Entry, Model, Node};
+use super::types::may_be_bare;
 use crate::report::Report;
 
 const ROOT: u64 = ROOT_INO.get();
@@ -76,8 +77,26 @@ fn orphans(model: &mut Model, report: &mut Report) {
     }
 }
 
+/// Inodes that could as well be of the type a name says: neither their tree nor another name
+/// speaks for the mode.
+fn ambiguous(model: &Model) -> BTreeSet<u64> {
+    let bare = |e: &Entry| model.inodes.get(&e.ino).filter(|node| node.is_bare());
+    let says = |e: &Entry, right: bool| {
+        bare(e).is_some_and(|node| (node.ftype() == e.ftype) == right && may_be_bare(e.ftype))
+    };
+    let against = model.names().filter(|(_, e)| says(e, false));
+    let mut found: BTreeSet<u64> = against.map(|(_, e)| e.ino).collect();
+    if !found.is_empty() {
+        for (_, e) in model.names().filter(|(_, e)| says(e, true)) {
+            found.remove(&e.ino);
+        }
+    }
+    found
+}
+
 /// Drops names that lead nowhere, sets wrong types right, leaves one name to each directory.
 fn entries(model: &mut Model, report: &mut Report) {
+    let ambiguous = ambiguous(model);
     let types: BTreeMap<u64, (u8, u64)> = model
         .inodes
         .iter()
@@ -143,6 +162,9 @@ fn entries(model: &mut Model, report: &mut Report) {
                     "inode {dir}: name \"{name}\" says inode {ino} is of type {}, it is {ftype}; set",
                     e.ftype
                 ));
+                if ambiguous.contains(&ino) {
+                    report.uncertain();
+                }
                 e.ftype = *ftype;
             }
             true

@@ -107,9 +107,8 @@ impl<'a> Builder<'a> {
         rec.ino = self.next.into();
         rec.mode = mode.into();
         rec.nlink = nlink.into();
-        if let Some(kind) = InodeRecord::tree_kind(mode) {
-            rec.root = InlineRoot::empty(kind);
-        }
+        let kind = InodeRecord::tree_kind(mode).unwrap_or(Kind::Extents);
+        rec.root = InlineRoot::empty(kind);
         self.next += 1;
         self.inodes += 1;
         rec
