@@ -4,7 +4,7 @@
 //!
 //! Its size never changes, so that a growing root of extents never splits the inode tree (B2d).
 
-use super::node::{verify_inline, InlineRoot, INLINE_SIZE};
+use super::node::{verify_inline, InlineRoot};
 use super::types::{Ino, Kind};
 use super::xattr::{check_area, form, Form, AREA};
 use zerocopy::little_endian::{I64, U16, U32, U64};
@@ -99,7 +99,7 @@ pub struct InodeRecord {
     pub mode: U16,
     /// Zero.
     pub reserved: U16,
-    /// Root of the inode's tree.
+    /// Root of the inode's tree; that of an empty file for special files.
     pub root: InlineRoot,
     /// Extended attributes, or where they are ([`form`]).
     pub attr: [u8; AREA],
@@ -154,8 +154,8 @@ impl InodeRecord {
         match Self::tree_kind(mode) {
             Some(kind) => verify_inline(&rec.root, kind)?,
             None => {
-                let root = rec.root.0;
-                let empty = root == InlineRoot::empty(Kind::Extents).0 || root == [0; INLINE_SIZE];
+                // The end of an inode reads it as the tree of an empty file.
+                let empty = rec.root == InlineRoot::empty(Kind::Extents);
                 let blocks = rec.nblocks.get() != 0 && !matches!(form(&rec.attr), Form::Tree(_));
                 if !empty || blocks {
                     return Err("inode: special file with a tree");

@@ -5,8 +5,9 @@
 
 mod common;
 
-use calf_core::format::inode::{InodeRecord, S_IFIFO};
-use calf_core::format::Ino;
+use calf_core::format::inode::{InodeRecord, S_IFIFO, S_IFMT};
+use calf_core::format::node::InlineRoot;
+use calf_core::format::{Ino, Kind};
 use calf_fsck::check::{Mode, Outcome};
 use calf_io::device::{Memory, Storage};
 use common::damage::{files, same_content};
@@ -169,4 +170,26 @@ fn a_tree_that_is_dropped_is_a_loss() {
     preen_refuses(&memory);
     let (out, lines) = repair(&memory, Mode::Repair);
     assert!(out.losses > 0, "{lines:#?}");
+}
+
+/// The kernel could not take such an inode apart.
+#[test]
+fn a_special_file_has_the_root_of_an_empty_file() {
+    let (memory, [.., fifo]) = small();
+    let before = files(&memory, geo());
+    for root in [
+        InlineRoot([0; 112]),
+        InlineRoot::empty(Kind::Dir),
+        InlineRoot::empty(Kind::Symlink),
+    ] {
+        let memory = memory.clone();
+        change(&memory, fifo, |rec| rec.root = root);
+        assert_finds(&memory, "special file with a tree");
+        let (out, _) = repair(&memory, Mode::Preen);
+        assert_eq!(out.losses, 0);
+        let rec = record(&memory, fifo);
+        assert!(rec.root == InlineRoot::empty(Kind::Extents));
+        assert_eq!(rec.mode.get() & S_IFMT, S_IFIFO);
+        same_content(&before, &files(&memory, geo()), "fifo");
+    }
 }
