@@ -316,8 +316,12 @@ impl Content {
                 format_args!("says it has {stored} blocks, but has {counted}"),
             );
         }
-        // An unlinked inode is being taken apart.
+        // An unlinked inode is being taken apart. What a directory holds would lose its name with it.
         if self.info.nlink == 0 && self.orphan == Some(false) {
+            if self.entries > 0 {
+                let n = self.entries;
+                bad(cx, ino, format_args!("unlinked directory with {n} names"));
+            }
             return;
         }
         match self.info.mode & S_IFMT {

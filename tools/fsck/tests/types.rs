@@ -7,6 +7,7 @@ mod common;
 
 use calf_core::format::inode::{InodeRecord, S_IFIFO, S_IFMT};
 use calf_core::format::node::InlineRoot;
+use calf_core::format::orphan::RawOrphan;
 use calf_core::format::{Ino, Kind};
 use calf_fsck::check::{Mode, Outcome};
 use calf_io::device::{Memory, Storage};
@@ -192,4 +193,60 @@ fn a_special_file_has_the_root_of_an_empty_file() {
         assert_eq!(rec.mode.get() & S_IFMT, S_IFIFO);
         same_content(&before, &files(&memory, geo()), "fifo");
     }
+}
+
+/// A directory is empty when it is unlinked. What is in it would have no name after the next mount.
+#[test]
+fn an_unlinked_directory_has_no_names() {
+    let (memory, geo) = empty(10, 20000);
+    let mut b = Builder::new(&memory, geo);
+    let dir = b.mkdir(ROOT, "dir");
+    let inside = ["a", "b", "c"].map(|name| b.file(dir, name, 2));
+    let mut rec = b.editor.inode(dir).unwrap().unwrap();
+    rec.nlink = 0.into();
+    b.editor.put_inode(&rec).unwrap();
+    let mut orphans = b.editor.orphans();
+    let value = RawOrphan::unlinked();
+    orphans
+        .insert(&mut b.editor, dir.get(), value.as_bytes())
+        .unwrap();
+    let mut root = b.editor.inode(ROOT).unwrap().unwrap();
+    let mut tree = b.tree(&root);
+    let key = calf_core::algo::dir::base_key(&SEED, b"dir");
+    calf_core::algo::dir::remove(&mut tree, &mut b.editor, key).unwrap();
+    root.nlink = 2.into();
+    root.size = 0.into();
+    b.store(&mut root, &tree, 0);
+    b.finish(&memory);
+    assert_finds(&memory, "unlinked directory with 3 names");
+    preen_refuses(&memory);
+    let (out, _) = repair(&memory, Mode::Repair);
+    assert_eq!(out.losses, 0);
+    let after = files(&memory, geo);
+    for ino in inside {
+        let path = format!("/lost+found/#{ino}").into_bytes();
+        assert_eq!(after[&path].ino, ino.get());
+    }
+}
+
+/// Emptied, but still there: as the kernel leaves it between `rmdir` and the last close.
+#[test]
+fn an_empty_unlinked_directory_is_sound() {
+    let (memory, geo) = empty(10, 20000);
+    let mut b = Builder::new(&memory, geo);
+    for init in [true, false] {
+        let mut rec = b.record(0o040_755, 0);
+        let mut tree = b.tree(&rec);
+        if init {
+            calf_core::algo::dir::init(&mut tree, &mut b.editor, ROOT).unwrap();
+        }
+        b.store(&mut rec, &tree, 0);
+        let mut orphans = b.editor.orphans();
+        let value = RawOrphan::unlinked();
+        orphans
+            .insert(&mut b.editor, rec.ino.get(), value.as_bytes())
+            .unwrap();
+    }
+    b.finish(&memory);
+    assert_clean(&memory);
 }
