@@ -8,10 +8,11 @@
 use super::credits::Credits;
 use super::inode::{Inode, InodeExt};
 use super::orphan;
-use super::sb::Sb;
+use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
 use super::Calf;
 use crate::algo::btree::Tree;
+use crate::algo::dir as entries;
 use crate::algo::xattr::Attrs;
 use crate::format::types::Ino;
 use crate::kapi::log::{log, Level};
@@ -56,6 +57,7 @@ fn destroy(inode: &Inode) -> Result {
     if inode.is_reg() {
         super::extents::free_from(inode, 0)?;
     } else {
+        retry_nomem(|| check_names(inode))?;
         empty_tree(inode, data_record)?;
     }
     if inode.data().ext.read().has_attr_tree() {
@@ -65,6 +67,21 @@ fn destroy(inode: &Inode) -> Result {
     sb.count_inodes(-1);
     sb.counters().evicted_unlinked.inc();
     Ok(())
+}
+
+/// Refuses to remove a directory with names: `rmdir` leaves none, and what they lead to would have
+/// no name any more.
+fn check_names(inode: &Inode) -> Result {
+    if !inode.is_dir() {
+        return Ok(());
+    }
+    let sb = inode.sb().data();
+    let tree = inode.data().ext.read().tree(inode);
+    if entries::is_empty(&tree, &sb.reader())? {
+        return Ok(());
+    }
+    let place = Place::Ino(Ino::new(inode.ino()));
+    Err(sb.corrupted(place, "unlinked directory with names"))
 }
 
 /// The last transaction: record and orphan record go together.
@@ -87,8 +104,8 @@ enum Edited {
 /// Removes one record of an inode's tree; [`None`] if there are no more.
 type RemoveRecord = fn(&InodeExt, &Inode, &mut Trans<'_>) -> Result<Option<Edited>>;
 
-/// A directory is empty but for the record of its parent when it is unlinked; a symbolic link has
-/// at most 16 pieces.
+/// A directory is empty but for the record of its parent when it is unlinked ([`check_names`]); a
+/// symbolic link has at most 16 pieces.
 fn data_record(ext: &InodeExt, inode: &Inode, trans: &mut Trans<'_>) -> Result<Option<Edited>> {
     let mut tree = ext.tree(inode);
     let Some((key, _)) = tree.ceil(trans, 0)? else {
