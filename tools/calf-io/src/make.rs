@@ -44,6 +44,7 @@ pub fn make(storage: &dyn Storage, options: &Options) -> Result<()> {
     storage.zero(0, probe::HEAD)?;
     let end = storage.size();
     storage.zero(end.saturating_sub(probe::HEAD), end)?;
+    wipe_copies(storage)?;
     storage.sync()?;
 
     write_groups(storage, &geo)?;
@@ -61,6 +62,19 @@ pub fn make(storage: &dyn Storage, options: &Options) -> Result<()> {
     storage.sync()?;
     storage.write_at(&block, 0)?;
     Ok(storage.sync()?)
+}
+
+/// Wipes copies of the superblock. With another block size they lie where nothing else overwrites them, and fsck could
+/// take one for that of this filesystem.
+fn wipe_copies(storage: &dyn Storage) -> Result<()> {
+    for log in 10..=12 {
+        // What does not read cannot be taken for anything.
+        if matches!(probe::holds_calf_copy(storage, log), Ok(true)) {
+            let at = probe::copy_place(log);
+            storage.zero(at, storage.size().min(at + (1 << log)))?;
+        }
+    }
+    Ok(())
 }
 
 /// The bitmap of a group where nothing is in use but the fixed areas and the roots.

@@ -93,7 +93,7 @@ pub fn probe(storage: &dyn Storage) -> io::Result<Option<&'static str>> {
         "a VFAT filesystem"
     } else if boot && has_partitions(&head) {
         "an MBR partition table"
-    } else if has_calf_copy(storage, size) {
+    } else if has_calf_copy(storage) {
         "a calf filesystem with a damaged superblock"
     } else {
         return Ok(None);
@@ -111,10 +111,22 @@ fn has_partitions(head: &[u8]) -> bool {
 }
 
 /// Looks for the copy of the superblock, which lies where group 1 starts.
-fn has_calf_copy(storage: &dyn Storage, size: u64) -> bool {
-    (10..=12u32).any(|log| {
-        let at = 8u64 << (2 * log);
-        let mut magic = [0; 8];
-        at + 8 <= size && storage.read_at(&mut magic, at).is_ok() && magic == super_block::MAGIC
-    })
+fn has_calf_copy(storage: &dyn Storage) -> bool {
+    (10..=12).any(|log| matches!(holds_calf_copy(storage, log), Ok(true)))
+}
+
+/// The byte where the copy of the superblock lies with blocks of `1 << log` bytes: group 1 starts after as many blocks
+/// as one block has bits.
+pub fn copy_place(log: u32) -> u64 {
+    8 << (2 * log)
+}
+
+/// Is there something that says it is that copy?
+pub fn holds_calf_copy(storage: &dyn Storage, log: u32) -> io::Result<bool> {
+    let (at, mut magic) = (copy_place(log), [0; 8]);
+    if at + 8 > storage.size() {
+        return Ok(false);
+    }
+    storage.read_at(&mut magic, at)?;
+    Ok(magic == super_block::MAGIC)
 }

@@ -223,6 +223,26 @@ fn superblock(path: &Path) -> SuperBlock {
     SuperBlock::parse(&head, file.metadata().unwrap().len()).unwrap()
 }
 
+/// The copies of the superblock lie in other places with other block sizes, where nothing else overwrites them.
+#[test]
+fn no_copy_of_an_older_superblock_stays() {
+    use calf_core::format::super_block::MAGIC;
+    let path = image("copies.img");
+    let copies = || {
+        let bytes = fs::read(&path).unwrap();
+        [8usize << 20, 32 << 20].map(|at| bytes[at..].starts_with(&MAGIC))
+    };
+    for (block, size, want) in [
+        ("1024", "40M", [true, false]),
+        ("2048", "", [false, true]),
+        ("4096", "", [false, false]),
+    ] {
+        let out = mkfs(&["-q", "-f", "-K", "-b", block], &path, size);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        assert_eq!(copies(), want, "blocks of {block}");
+    }
+}
+
 #[test]
 fn blocks_fit_the_device() {
     let path = image("fits.img");
