@@ -131,9 +131,10 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
             if mode == Mode::Check { " in memory" } else { "" },
         ));
     }
-    // The journal may bring the superblock, of a filesystem that has just been enlarged for one.
+    // The journal may bring the superblock, of a filesystem that has just been enlarged for one. Nothing else of the
+    // layout changes, and the kernel does not mount it otherwise.
     let geo = match SuperBlock::parse(&image.read(0)?, storage.size()) {
-        Ok(after) if after.geo.journal_start() == geo.journal_start() => after.geo,
+        Ok(after) if geo.grown(after.geo.blocks()) == Ok(after.geo) => after.geo,
         Err(why @ SbError::Device { .. }) => return Err(superblock::cut(why, report)),
         result => {
             let what = result.map_or_else(|e| e.to_string(), |_| "another layout".to_owned());

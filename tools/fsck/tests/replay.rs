@@ -6,6 +6,7 @@ mod common;
 
 use calf_core::format::geometry::Geometry;
 use calf_core::format::journal::*;
+use calf_core::format::super_block::RawSuperBlock;
 use calf_fsck::check::Mode;
 use calf_io::device::{Memory, Storage};
 use calf_io::log::Log;
@@ -264,4 +265,24 @@ fn a_lost_journal_superblock_is_no_loss_where_the_log_was_empty() {
         assert_eq!((out.left, out.changed), (0, !clean));
         assert_clean(&memory);
     }
+}
+
+/// As the kernel: but for a growth, the journal does not move anything.
+#[test]
+fn the_journal_brings_no_other_layout() {
+    let (memory, geo) = empty(10, 20000);
+    let mut log = log(&memory, &geo, 1, 7);
+    let mut first = memory.read(0, SIZE as usize).unwrap();
+    let sb = RawSuperBlock::of_mut(&mut first).unwrap();
+    sb.desc_blocks = (sb.desc_blocks.get() - 1).into();
+    sb.seal();
+    log.blocks(&[(0, first)]).unwrap();
+    log.commit().unwrap();
+    assert_finds(&memory, "superblock after the replay: another layout");
+    let (out, lines) = run(&memory, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+    assert_eq!(
+        calf_fsck::superblock::clean(&memory).unwrap().unwrap().geo,
+        geo
+    );
 }
