@@ -38,6 +38,10 @@ pub const FLAGS_KNOWN: u32 = (1 << 8) - 1;
 /// Largest file, bytes: what `loff_t` holds.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
 
+/// Largest number of an inode. Small enough that neither it nor the next one is negative to anybody who takes it for
+/// signed; no number is used twice, so there are none left after it.
+pub const MAX_INO: u64 = i64::MAX as u64 - 1;
+
 /// Mask of the type in `mode`.
 pub const S_IFMT: u16 = 0o170000;
 /// Socket.
@@ -127,6 +131,9 @@ impl InodeRecord {
         let rec = Self::ref_from_bytes(bytes).map_err(|_| "inode: record of a wrong size")?;
         if rec.ino.get() != ino.get() || ino.get() == 0 {
             return Err("inode: record has another number");
+        }
+        if ino.get() > MAX_INO {
+            return Err("inode: number out of range");
         }
         let mode = rec.mode.get();
         match mode & S_IFMT {

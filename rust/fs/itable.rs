@@ -167,10 +167,10 @@ impl Deref for NewInode {
 
 /// Makes an inode in directory `dir`. `rdev` is the kernel's `dev_t`, for device nodes.
 ///
-/// Errors: `ENOMEM`. Never under a handle (D2).
+/// Errors: `ENOMEM`; `ENOSPC` if the numbers are used up. Never under a handle (D2).
 pub(crate) fn new_inode(dir: &Inode, idmap: Idmap<'_>, mode: u16, rdev: u32) -> Result<NewInode> {
     let sb = dir.sb().data();
-    let ino = sb.new_ino();
+    let ino = sb.new_ino()?;
     let nascent = NascentInode::new(dir, idmap, ino.get(), icache::random_u32(), mode, rdev)?;
     let inode = nascent.inode();
     let mut ext = InodeExt::empty(tree_kind(inode));

@@ -9,6 +9,7 @@ use super::debug::DebugDir;
 use super::opts::MountOpts;
 use super::space::{Share, Space};
 use crate::format::geometry::Geometry;
+use crate::format::inode::MAX_INO;
 use crate::format::types::{BlockNr, Ino};
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::buffer_head::BufferHead;
@@ -399,9 +400,13 @@ impl Sb {
         self.inodes.store(inodes as i64, Relaxed);
     }
 
-    /// A new inode number, never handed out before.
-    pub(crate) fn new_ino(&self) -> Ino {
-        Ino::new(self.next_ino.fetch_add(1, Relaxed))
+    /// A new inode number, never handed out before. Errors: `ENOSPC` after the last one.
+    pub(crate) fn new_ino(&self) -> Result<Ino> {
+        let ino = self.next_ino.fetch_add(1, Relaxed);
+        if ino > MAX_INO {
+            return Err(ENOSPC);
+        }
+        Ok(Ino::new(ino))
     }
 
     /// Inodes in use.

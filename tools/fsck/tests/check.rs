@@ -83,6 +83,35 @@ fn records_of_inodes_are_checked() {
     });
 }
 
+/// Check, repair and kernel take the same numbers, of which there is always a next one.
+#[test]
+fn numbers_of_inodes_end_somewhere() {
+    for (ino, good) in [
+        ((1u64 << 63) - 2, true),
+        ((1 << 63) - 1, false),
+        (u64::MAX, false),
+    ] {
+        let (memory, geo, _) = full(10, 20000);
+        let mut b = Builder::new(&memory, geo);
+        let mut rec = b.record(S_IFREG | 0o644, 1);
+        rec.ino = ino.into();
+        let tree = b.tree(&rec);
+        b.store(&mut rec, &tree, 0);
+        b.link(ROOT, "last", &rec);
+        b.inodes = 128;
+        b.finish(&memory);
+        if good {
+            assert_clean(&memory);
+        } else {
+            assert_finds(&memory, "number out of range");
+        }
+        let (out, lines) = run(&memory, Mode::Repair);
+        let out = out.unwrap();
+        assert_eq!(out.left, 0, "{lines:#?}");
+        assert_eq!(out.changed, !good, "{lines:#?}");
+    }
+}
+
 #[test]
 fn directories_are_checked() {
     broken("which does not exist", |b, _| {

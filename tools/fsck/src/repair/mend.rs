@@ -3,7 +3,8 @@
 //! Sets right what is wrong with the record of an inode, as far as the record itself tells.
 
 use calf_core::format::inode::{
-    InodeRecord, FLAGS_DIR, FLAGS_KNOWN, FLAGS_REG, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
+    InodeRecord, FLAGS_DIR, FLAGS_KNOWN, FLAGS_REG, MAX_INO, MAX_SIZE, S_IFDIR, S_IFLNK, S_IFMT,
+    S_IFREG,
 };
 use calf_core::format::node::{verify_inline, InlineRoot, NodeCore, CORE_SIZE};
 use calf_core::format::xattr::{check_area, AREA};
@@ -33,7 +34,7 @@ pub fn mend(ino: u64, value: &[u8]) -> Option<Mended> {
     let mut rec = InodeRecord::read_from_bytes(value).ok()?;
     let mut what = Vec::new();
     let (mut lost, mut untyped) = (false, false);
-    if ino == 0 || ino >= u64::MAX >> 1 {
+    if ino == 0 || ino > MAX_INO {
         return None;
     }
     if rec.ino.get() != ino {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use calf_core::algo::dir::{self, DT_DIR};
-use calf_core::format::inode::S_IFDIR;
+use calf_core::format::inode::{MAX_INO, S_IFDIR};
 use calf_core::format::super_block::ROOT_INO;
 
 use super::attrs::Attributes;
@@ -296,7 +296,12 @@ impl Model {
 
     fn next_ino(&self) -> u64 {
         let last = self.inodes.keys().next_back().copied().unwrap_or(ROOT);
-        last.saturating_add(1)
+        if last < MAX_INO {
+            return last.saturating_add(1);
+        }
+        let mut from_last = (ROOT..=MAX_INO).rev();
+        let free = from_last.find(|ino| !self.inodes.contains_key(ino));
+        free.unwrap_or(MAX_INO)
     }
 
     fn remove(&mut self, ino: u64) {
