@@ -4,12 +4,15 @@
 
 mod common;
 
+use calf_core::format::geometry::{Geometry, Layout};
 use calf_core::format::inode::InodeRecord;
 use calf_core::format::node;
+use calf_core::format::super_block::SuperBlock;
 use calf_core::random::Random;
 use calf_fsck::check::Mode;
 use calf_io::damage::metadata;
 use calf_io::device::{Memory, Storage};
+use calf_io::make::{make, Options};
 use common::damage::{files, same_content};
 use common::*;
 use zerocopy::IntoBytes;
@@ -125,4 +128,68 @@ fn what_is_known_from_elsewhere_is_beyond_doubt() {
         same_content(&before, &files(&memory, geo), "repaired");
         assert_clean(&memory);
     }
+}
+
+/// Where a filesystem of another block size was: puts back what a mkfs of an earlier calf left of it, the copy of its
+/// superblock and its roots.
+fn with_an_older_one(memory: &Memory) -> Geometry {
+    let old = Memory::new(memory.size() as usize);
+    let layout = Layout::plan(10, memory.size() >> 10, [3; 16]).unwrap();
+    let options = Options {
+        layout,
+        label: [0; 64],
+        hash_seed: SEED,
+        gen: 1,
+        time: 0,
+    };
+    make(&old, &options).unwrap();
+    let geo = Geometry::check(&layout).unwrap();
+    let roots = [geo.inode_root(), geo.refcount_root(), geo.orphan_root()];
+    for block in roots.into_iter().chain(geo.backup_block()) {
+        let at = block.get() << 10;
+        memory
+            .write_at(&old.read(at, 1 << 10).unwrap(), at)
+            .unwrap();
+    }
+    geo
+}
+
+/// Once with a copy of its own, once without.
+#[test]
+fn the_copy_of_an_older_filesystem_is_not_gone_on_with() {
+    for (log, blocks) in [(11, 20480), (12, 10240)] {
+        let (memory, geo, _) = full(log, blocks);
+        let before = files(&memory, geo);
+        with_an_older_one(&memory);
+        assert_clean(&memory);
+        memory.write_at(&[0; 1024], 0).unwrap();
+        let torn = memory.clone();
+        let (out, lines) = run(&memory, Mode::Repair);
+        assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+        let sb = SuperBlock::parse(&memory.0.borrow(), memory.size()).unwrap();
+        assert_eq!(sb.geo, geo, "{lines:#?}");
+        assert!(before.keys().eq(files(&memory, geo).keys()), "{lines:#?}");
+        // Its own copy is beyond doubt; without it the label is lost.
+        let out = run(&torn, Mode::Preen).0.unwrap();
+        assert_eq!(out.changed, geo.backup_block().is_some());
+    }
+}
+
+/// The start of the device is gone, with the journal and the descriptors: nothing says which of the copies is right.
+#[test]
+fn a_copy_that_only_roots_agree_with_is_a_guess() {
+    let (memory, geo, _) = full(11, 20480);
+    let old = with_an_older_one(&memory);
+    memory.write_at(&[0; 64 << 10], 0).unwrap();
+    assert!(old.inode_root().get() << 10 > 64 << 10);
+    let before = memory.clone();
+    let (out, lines) = run(&memory, Mode::Preen);
+    let out = out.unwrap();
+    assert!(out.left > 0 && !out.changed, "{lines:#?}");
+    assert!(*before.0.borrow() == *memory.0.borrow());
+    // The later one is the better guess.
+    let (out, lines) = run(&memory, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+    let sb = SuperBlock::parse(&memory.0.borrow(), memory.size()).unwrap();
+    assert_eq!(sb.geo, geo, "{lines:#?}");
 }
