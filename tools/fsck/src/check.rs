@@ -161,7 +161,9 @@ pub fn check(storage: &dyn Storage, mode: Mode, report: &mut Report) -> Result<O
     report.start_repairs();
     if replay.left_out > 0 {
         report.lost(format_args!("journal: {}", left_out(&replay)));
-    } else if replay.damaged.is_some() && !(start.primary && start.sb.clean) {
+    } else if replay.damaged.is_some() && (replay.used || !(start.primary && start.sb.clean)) {
+        // A superblock that says clean is no proof that the log was empty: the mark "in use" is in the log, with the
+        // first change, until both are written home.
         report.guessed(format_args!(
             "journal: made anew; what was committed in it, if anything, is left out"
         ));

@@ -36,6 +36,8 @@ pub struct Replay {
     pub damaged: Option<(u64, &'static str)>,
     /// Committed transactions that are left out because of the damage, as far as they can be told.
     pub left_out: u32,
+    /// Where the journal's superblock is damaged: has the log ever been written? If so, nobody can tell what of it is home.
+    pub used: bool,
 }
 
 /// Why the journal cannot be replayed.
@@ -354,6 +356,7 @@ pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> io::Result<Replay> {
         Ok(sb) => sb,
         Err(e) => {
             done.damaged = Some(e.place(geo)?);
+            done.used = log_blocks(geo).any(|block| holds_log(image, block));
             // CAST: a journal fits into a group.
             let (size, blocks) = (geo.block_size() as u32, geo.journal_blocks() as u32);
             put_superblock(
@@ -406,16 +409,24 @@ pub fn replay(image: &mut Image<'_>, geo: &Geometry) -> io::Result<Replay> {
 /// Overwrites whatever could be taken for a part of the log, behind the journal's superblock.
 /// Without this, blocks of a damaged log might be replayed later, when their numbers come round.
 pub fn wipe(image: &mut Image<'_>, geo: &Geometry) {
-    let start = geo.journal_start().get();
-    for block in (1..geo.journal_blocks()).map(|at| start.saturating_add(at)) {
-        let log = image
-            .read(block)
-            .map_or(true, |bytes| bytes.starts_with(&MAGIC.to_be_bytes()));
-        if log {
+    for block in log_blocks(geo) {
+        if holds_log(image, block) {
             // CAST: at most 4096.
             image.put(block, vec![0; geo.block_size() as usize]);
         }
     }
+}
+
+/// The blocks of the journal behind its superblock.
+fn log_blocks(geo: &Geometry) -> impl Iterator<Item = u64> {
+    let start = geo.journal_start().get();
+    (1..geo.journal_blocks()).map(move |at| start.saturating_add(at))
+}
+
+/// Could the block be taken for a part of a log? One that does not read could.
+fn holds_log(image: &Image<'_>, block: u64) -> bool {
+    let bytes = image.read(block);
+    bytes.map_or(true, |bytes| bytes.starts_with(&MAGIC.to_be_bytes()))
 }
 
 /// Is the block part of the journal?

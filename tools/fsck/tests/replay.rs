@@ -267,6 +267,32 @@ fn a_lost_journal_superblock_is_no_loss_where_the_log_was_empty() {
     }
 }
 
+/// The mark "in use" may still be in the log: a superblock that says clean does not say that the log is empty.
+#[test]
+fn a_lost_journal_superblock_hides_what_was_committed() {
+    let (memory, geo) = empty(10, 4096);
+    let mut log = log(&memory, &geo, 1, 7);
+    let mut first = memory.read(0, SIZE as usize).unwrap();
+    RawSuperBlock::of_mut(&mut first).unwrap().set_mounted(5);
+    log.blocks(&[(0, first), (spare(&geo, 0), data(1))])
+        .unwrap();
+    log.commit().unwrap();
+    assert_eq!(assert_clean(&memory).replay.transactions, 1);
+    let at = geo.journal_start().get() * SIZE + 20;
+    memory.write_at(&[0x77], at).unwrap();
+    let before = memory.clone();
+    let (out, lines) = run(&memory, Mode::Preen);
+    let out = out.unwrap();
+    assert!(out.left > 0 && !out.changed, "{lines:#?}");
+    assert!(*before.0.borrow() == *memory.0.borrow());
+    let (out, lines) = run(&memory, Mode::Repair);
+    assert_eq!(out.unwrap().left, 0, "{lines:#?}");
+    let told = |l: &String| l.contains("what was committed in it, if anything, is left out");
+    assert!(lines.iter().any(told), "{lines:#?}");
+    assert_clean(&memory);
+    assert_wiped(&memory, &geo);
+}
+
 /// As the kernel: but for a growth, the journal does not move anything.
 #[test]
 fn the_journal_brings_no_other_layout() {
