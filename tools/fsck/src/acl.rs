@@ -26,14 +26,13 @@ pub fn check(index: u8, value: &[u8]) -> Result<(), &'static str> {
     if u32::from_le_bytes(*version) != VERSION {
         return Err("ACL of an unknown version");
     }
-    let (entries, rest) = entries.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err("ACL with a part of an entry");
-    }
-    for &[tag0, tag1, _, _, ref id @ ..] in entries {
+    for entry in entries.chunks(8) {
+        let &[tag0, tag1, _, _, id0, id1, id2, id3] = entry else {
+            return Err("ACL with a part of an entry");
+        };
         let tag = u16::from_le_bytes([tag0, tag1]);
         if WITH_ID.contains(&tag) {
-            if u32::from_le_bytes(*id) == u32::MAX {
+            if u32::from_le_bytes([id0, id1, id2, id3]) == u32::MAX {
                 return Err("ACL with an entry for nobody");
             }
         } else if !WITHOUT_ID.contains(&tag) {
