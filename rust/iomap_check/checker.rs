@@ -10,7 +10,7 @@ use crate::judge::{begin, writeback, Map, Request};
 use crate::kapi::hooks::{DirectIo, Hooks};
 use crate::kapi::inode::InodeRef;
 use crate::kapi::iter::{IterRef, Writeback};
-use crate::kapi::probe::{Function, Probed};
+use crate::kapi::probe::{in_task, Function, Probed};
 use crate::oracle::Oracle;
 use crate::report::{Reports, Subject};
 use crate::table::Table;
@@ -257,8 +257,9 @@ impl Hooks for Checker {
             return;
         }
         self.oracle.tell(|o, _| o.writeback_failed(inode.id()));
-        // Every filesystem says here that it lost data, those that have nothing to do with iomap too.
-        if is_odd_error(errno) && self.writers.get(fs_key(&inode)).is_some() {
+        // Every filesystem says here that it lost data, those that have nothing to do with iomap too. In an interrupt it
+        // is what the device said, and the table must be left alone.
+        if is_odd_error(errno) && in_task() && self.writers.get(fs_key(&inode)).is_some() {
             self.hit_plain(
                 Rule::G28,
                 "writeback lost data for no reason of the device",

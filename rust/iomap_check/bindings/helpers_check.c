@@ -17,6 +17,11 @@ bool check_in_nmi(void)
 	return in_nmi();
 }
 
+bool check_in_task(void)
+{
+	return in_task();
+}
+
 loff_t check_i_size_read(const struct inode *inode)
 {
 	return i_size_read(inode);

@@ -27,6 +27,7 @@ bool check_invalidate_held(struct inode *inode);
 bool check_inode_lock_held(struct inode *inode);
 bool check_inode_is_quiet(const struct inode *inode);
 bool check_in_nmi(void);
+bool check_in_task(void);
 void check_tracepoint_synchronize(void);
 /* Name of the symbol at @address; @buf has at least CHECK_SYMBOL_LEN bytes. Returns its length. */
 int check_symbol(char *buf, unsigned long address);

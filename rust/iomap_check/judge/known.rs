@@ -47,9 +47,11 @@ known! {
     "ntfs3": G16, "never gives reservations back; has a scheme of its own";
     "ntfs3": G17b, "zeroes up to where it writes, without invalidate_lock";
     "ntfs3": G26, "a write that must not wait may take several mappings";
+    "gfs2": G5, "the hole behind the data of a file that is inline begins at EOF, a byte";
     "gfs2": G11, "raises i_size before it zeroes what is new";
     "gfs2": G17b, "its glock stands for invalidate_lock";
     "gfs2": G26, "a write that must not wait may take several mappings";
+    "btrfs": G3, "its addresses are those of all its devices together";
     "btrfs": G21 G22, "buffered writes do not go through iomap, so nobody tells of them";
     "btrfs": G13, "logs the inode itself after a synchronous write";
     "ext4": G21, "buffered writes do not go through iomap, so nobody tells of them";

@@ -30,6 +30,9 @@ pub struct Operation {
 fn frozen(map: &Map) -> Map {
     Map {
         flags: map.flags & !CORE,
+        // The device may grow meanwhile.
+        dev_bytes: 0,
+        sector: 0,
         ..*map
     }
 }

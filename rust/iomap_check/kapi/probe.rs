@@ -30,6 +30,12 @@ fn in_nmi() -> bool {
     unsafe { bindings::check_in_nmi() }
 }
 
+/// Is this a task's own doing, not that of an interrupt that came while it ran?
+pub(crate) fn in_task() -> bool {
+    // SAFETY: May be called anywhere.
+    unsafe { bindings::check_in_task() }
+}
+
 /// Takes a lock that a handler takes.
 ///
 /// A probe that is a breakpoint counts as an NMI, where lockdep admits only attempts. It comes from a call,
