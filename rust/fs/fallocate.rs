@@ -9,7 +9,7 @@ use super::begin_unshare::UNSHARE;
 use super::begin_write::WRITE_OPS;
 use super::begin_zero::ZERO;
 use super::extents::{self, may_continue, publish_blocks, Mode, BATCH, BATCH_SPACE};
-use super::inode::{Inode, MAY_SHARE};
+use super::inode::{Inode, InodeExt, MAY_SHARE};
 use super::itable;
 use super::map::{self, Old};
 use super::reserve;
@@ -24,6 +24,7 @@ use crate::kapi::falloc::{
 use crate::kapi::iomap::{file_unshare, zero_range, InvalidateHeld};
 use crate::kapi::kiocb::File;
 use crate::kapi::memalloc::{cond_resched, fatal_signal_pending};
+use core::ops::Range;
 use kernel::error::code::{EINTR, EINVAL, ENOSPC, EOPNOTSUPP};
 use kernel::prelude::*;
 
@@ -166,7 +167,8 @@ fn preallocate(inode: &Inode, pos: u64, len: u64) -> Result {
     // B5: what is staged gets its blocks first, or the range would be allocated twice.
     inode.write_and_wait(pos & !(PAGE - 1), end)?;
     let (first, last) = map::blocks(sb, pos, end);
-    reserve::staging_drop(inode, first, last);
+    // No lock keeps a device from storing into a page that somebody has pinned: such a page may be under writeback again.
+    reserve::release_reserved(inode, first, last);
     let mut at = first;
     while at < last {
         if fatal_signal_pending() {
@@ -196,7 +198,7 @@ fn promise(sb: &Sb, want: u64) -> Result<u64> {
 }
 
 /// Allocates at the start of the hole `[at, end)`, as much as one handle takes. Returns where it
-/// got to.
+/// got to. What writeback has filled meanwhile, or is about to, is left out.
 fn fill_hole(sb: &Sb, inode: &Inode, at: u64, end: u64) -> Result<u64> {
     let space = MetaSpace::reserve(sb, BATCH_SPACE)?;
     let mut promised = promise(sb, end - at)?;
@@ -205,8 +207,13 @@ fn fill_hole(sb: &Sb, inode: &Inode, at: u64, end: u64) -> Result<u64> {
         let mut trans = Trans::start(sb, BATCH, space)?;
         while done < end && promised > 0 && may_continue(&trans) {
             let mut ext = inode.data().ext.write();
+            let vacant = vacant(sb, inode, &ext, done, end)?;
+            if vacant.start > done {
+                done = vacant.start;
+                continue;
+            }
             let goal = reserve::goal(sb, inode, &ext, done);
-            let run = trans.alloc_data(goal, promised.min(end - done))?;
+            let run = trans.alloc_data(goal, promised.min(vacant.end - done))?;
             // The blocks are chosen, and the promise is kept: should anything below fail, the
             // transaction gives them back to the account, and the rest is released at the end.
             promised -= run.len;
@@ -244,6 +251,21 @@ fn fill_hole(sb: &Sb, inode: &Inode, at: u64, end: u64) -> Result<u64> {
     sb.space().release(promised);
     result?;
     Ok(done)
+}
+
+/// The first blocks in `[at, end)` that are a hole and not staged either; empty, and at `end`, if there are none.
+fn vacant(sb: &Sb, inode: &Inode, ext: &InodeExt, mut at: u64, end: u64) -> Result<Range<u64>> {
+    while at < end {
+        let next = match (ext.staging.find(at), map::old_at(sb, inode, ext, at)?) {
+            (None, Old::Hole { end: to }) => {
+                return Ok(at..to.min(ext.staging.next_start(at)).min(end));
+            }
+            (Some(staged), _) => staged.end,
+            (None, old) => old.end(),
+        };
+        at = next.max(at + 1);
+    }
+    Ok(end..end)
 }
 
 /// Gives the range blocks of its own, makes that durable enough to last, and forgets that the file

@@ -10,6 +10,7 @@
 //! `FALLOC_FL_WRITE_ZEROES` is the same for a range.
 
 use super::completion::{convert, NewSize};
+use super::fallocate::flush_unmap;
 use super::inode::Inode;
 use super::map::{self, Old};
 use super::truncate;
@@ -31,7 +32,7 @@ pub(crate) fn zero_out(inode: &Inode, pos: u64, end: u64) -> Result<bool> {
     let guard = inode.invalidate_lock();
     inode.dio_wait();
     let sb = inode.sb().data();
-    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
+    // What is dirty finds its blocks first.
     inode.write_and_wait(0, u64::MAX)?;
     let reach = preallocated_to(inode, pos, end)?;
     if reach > inode.size() {
@@ -86,7 +87,6 @@ fn preallocated_to(inode: &Inode, pos: u64, end: u64) -> Result<u64> {
 pub(crate) fn fill(inode: &Inode, pos: u64, end: u64) -> Result {
     let sb = inode.sb().data();
     let (_, stop) = map::blocks(sb, pos, end);
-    // No dirty page is left over the extents, and the locks keep it so: on disk they read as zeros.
     inode.write_and_wait(0, u64::MAX)?;
     each(inode, pos, end, |e, at| {
         let most = at.saturating_add(MOST >> sb.block_shift());
@@ -96,7 +96,10 @@ pub(crate) fn fill(inode: &Inode, pos: u64, end: u64) -> Result {
 }
 
 /// Writes zeros into preallocated extents from `pos` to `end`; `part` chooses from an extent and the
-/// block in it that comes next, or leaves it out. Returns whether there were any. No page over them is dirty.
+/// block in it that comes next, or leaves it out. Returns whether there were any.
+///
+/// They are taken out of the page cache before: no lock keeps a device from storing into a page that somebody has pinned,
+/// and the zeros would come over what writeback makes of that.
 fn each(
     inode: &Inode,
     pos: u64,
@@ -117,6 +120,13 @@ fn each(
                     at = e.end().max(at + 1);
                     continue;
                 };
+                let bytes = map::span(sb, e.fblk, e.end())?;
+                flush_unmap(inode, bytes.start(), bytes.end())?;
+                // Nothing gets into the page cache any more; what was there may just have been written.
+                let again = extent::lookup(&inode.data().ext.read().tree(inode), &sb.reader(), at)?;
+                if !matches!(again, Mapping::Mapped(now) if part(now, at) == Some(e)) {
+                    continue;
+                }
                 sb.dev().bdev().zero_out(e.phys.get(), e.len)?;
                 // The zeros are on the device before the handle starts; the commit flushes them.
                 convert(inode, e.fblk, e.end(), NewSize::upto(0))?;
