@@ -94,6 +94,8 @@ pub(crate) struct InodeExt {
     /// I/O to claims has failed while somebody else had them pinned, to whom it was left to give them
     /// back (C6).
     pub(crate) failed_claims: bool,
+    /// A truncation has failed half way: what it has left past EOF is data.
+    pub(crate) half_cut: bool,
     /// What they have reserved for conversions.
     pub(crate) dio_converts: FVec<DioConvert>,
 }
@@ -115,6 +117,7 @@ impl InodeExt {
             meta_limit: MetaLimit::default(),
             dio_pins: FVec::new(),
             failed_claims: false,
+            half_cut: false,
             dio_converts: FVec::new(),
         }
     }

@@ -7,7 +7,7 @@ use super::inode::{tree_kind, Inode, InodeExt, SuperBlock};
 use super::sb::{Place, Sb};
 use super::txn::{MetaSpace, Trans};
 use super::xattr::Initial;
-use super::{acl, fileattr, Calf};
+use super::{acl, fileattr, orphan, Calf};
 use crate::algo::btree::Tree;
 use crate::algo::xattr::Name;
 use crate::format::inode::InodeRecord;
@@ -18,6 +18,7 @@ use crate::kapi::fs::InodeTables;
 use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
 use crate::kapi::idmap::Idmap;
 use crate::kapi::inode::Times;
+use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::xattr::init_security;
 use core::ops::Deref;
 use kernel::error::code::ESTALE;
@@ -81,7 +82,9 @@ fn read_record(sb: &Sb, ino: Ino) -> Result<Option<InodeRecord>> {
 fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
     let inode = fresh.inode();
     let sb = inode.sb().data();
-    let place = Place::Ino(Ino::new(inode.ino()));
+    let ino = Ino::new(inode.ino());
+    let place = Place::Ino(ino);
+    let half_cut = sb.has_half_cut() && orphan::exists(sb, ino)?;
     let sectors = rec
         .nblocks
         .get()
@@ -106,7 +109,11 @@ fn fill(fresh: &FreshInode<Calf>, rec: &InodeRecord) -> Result {
         })
         .map_err(|_| sb.corrupted(place, "inode of unknown type or size"))?;
     let data = inode.data();
-    data.ext.write().load(rec);
+    {
+        let mut ext = data.ext.write();
+        ext.load(rec);
+        ext.half_cut = half_cut;
+    }
     fileattr::publish(inode, rec.flags.get());
     if form(&rec.attr) == Form::None {
         inode.no_xattrs();
@@ -227,10 +234,17 @@ pub(crate) fn log_inode(inode: &Inode) -> Result {
 }
 
 /// `write_inode`: logs the record; with `wait` it is durable afterwards.
+///
+/// The VFS takes the inode for clean before it asks, and asks nobody again after an error: what is in memory only would
+/// be lost with it.
 pub(crate) fn write_inode(inode: &Inode, wait: bool) -> Result {
     let sb = inode.sb().data();
     gate!(inode, WriteInode);
-    log_inode(inode)?;
+    retry_nomem(|| log_inode(inode)).inspect_err(|_| {
+        if !sb.is_shutdown() {
+            inode.mark_dirty();
+        }
+    })?;
     if wait {
         sb.commit_and_wait(inode.data().tid(false))?;
     }

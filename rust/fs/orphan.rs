@@ -15,7 +15,7 @@ use crate::algo::btree::Tree;
 use crate::format::orphan::{RawOrphan, KIND_UNLINKED};
 use crate::format::types::{Ino, Kind};
 use crate::kapi::log::{log, Level};
-use crate::kapi::memalloc::retry_nomem;
+use crate::kapi::memalloc::{retry_nomem, NofsScope};
 use crate::seam::FVec;
 use core::ops::ControlFlow;
 use kernel::error::code::{EEXIST, ENOENT, ESTALE};
@@ -82,6 +82,7 @@ pub(crate) fn done(sb: &Sb, ino: Ino) -> Result {
 
 /// Has `ino` work left to do? Takes the orphan tree's lock.
 pub(crate) fn exists(sb: &Sb, ino: Ino) -> Result<bool> {
+    let _nofs = NofsScope::enter();
     let _orphans = sb.orphan_lock().read();
     let tree = Tree::global(Kind::Orphans, sb.geo().orphan_root());
     Ok(tree.get(&sb.reader(), ino.get())?.is_some())

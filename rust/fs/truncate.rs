@@ -70,7 +70,7 @@ pub(crate) fn setsize_locked(inode: &Inode, guard: &InvalidateLock<'_, Calf>, ne
 /// `i_rwsem` is held exclusively, and no direct I/O is under way. Errors: `EIO`, `ENOSPC`.
 pub(crate) fn finish(inode: &Inode) -> Result {
     let sb = inode.sb().data();
-    if !sb.has_half_cut() || !orphan::exists(sb, Ino::new(inode.ino()))? {
+    if !sb.has_half_cut() || !inode.data().ext.read().half_cut {
         return Ok(());
     }
     free_rest(inode)
@@ -89,6 +89,9 @@ pub(crate) fn free_rest(inode: &Inode) -> Result {
     });
     if freed.is_err() {
         sb.note_half_cut();
+    }
+    if sb.has_half_cut() {
+        inode.data().ext.write().half_cut = freed.is_err();
     }
     freed
 }
