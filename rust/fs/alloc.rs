@@ -32,6 +32,7 @@ use crate::format::group;
 use crate::format::types::BlockNr;
 use crate::kapi::block_dev::BlockDev;
 use crate::kapi::jbd2::{Handle, JournaledBuffer, Tid};
+use crate::kapi::memalloc::NofsScope;
 use crate::seam::{FVec, NoMem};
 use kernel::error::code::ENOSPC;
 use kernel::error::Result;
@@ -296,6 +297,8 @@ impl Allocator {
         if group.view.lock().planes.is_some() {
             return Ok(group);
         }
+        // Reclaim may come back for a group, with an inode that it evicts.
+        let _nofs = NofsScope::enter();
         let _load = group.load.lock();
         if group.view.lock().planes.is_some() {
             return Ok(group);

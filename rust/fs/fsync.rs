@@ -46,7 +46,11 @@ pub(crate) fn fsync_metadata(inode: &Inode, datasync: bool) -> Result {
         // Times and attributes that live only in the VFS inode so far. Who writes the inode already may be
         // long about it, and its transaction would not be the one that is waited for.
         if !inode.sync_record()? {
-            itable::log_inode(inode)?;
+            // Nothing else keeps a freeze from ending before this handle begins.
+            let _no_freeze = inode.sb().intwrite();
+            if !inode.sb().is_rdonly() {
+                itable::log_inode(inode)?;
+            }
         }
     }
     let tid = inode.data().tid(datasync);

@@ -363,7 +363,8 @@ fn start_writing(sb: &SuperBlock) -> Result {
         d.journal().store_forgotten_error();
     }
     d.set_writable(true);
-    orphan::recover(sb)?;
+    // A mount that stays read-only writes nothing.
+    orphan::recover(sb).inspect_err(|_| d.set_writable(false))?;
     Ok(())
 }
 
@@ -417,7 +418,7 @@ fn settle(d: &Sb) -> Result {
         d.journal().flush()
     });
     if ret.is_ok() {
-        // All is committed, so what is pending waits for its discard.
+        // All is committed, so what was freed waits for its discard at most.
         d.space().wait_settled();
     }
     ret

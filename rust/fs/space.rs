@@ -225,11 +225,11 @@ impl Space {
         }
     }
 
-    /// Waits until nothing is pending: for discards, when all transactions have committed.
+    /// Waits for the discards that are to be done. All transactions have committed, or what new ones free is not waited for.
     pub(crate) fn wait_settled(&self) {
         let mut a = self.account.lock();
         a.settling += 1;
-        while a.pending > 0 {
+        while a.discarding > 0 {
             self.released.wait(&mut a);
         }
         a.settling -= 1;

@@ -10,7 +10,9 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{drop_caches, with_fs};
 use calf_vmlib::gate::{is_blocked, until};
 use calf_vmlib::nullb::NullDisk;
-use calf_vmlib::sys::{sync_range, Aio, Aligned, Dir, Map, Queue, O_DIRECT, O_DSYNC, RWF_NOWAIT};
+use calf_vmlib::sys::{
+    freeze, sync_range, thaw, Aio, Aligned, Dir, Map, Queue, O_DIRECT, O_DSYNC, RWF_NOWAIT,
+};
 use calf_vmlib::{cases, ensure, ensure_eq, ensure_errno, ktap, sys, Context, Env, Result};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -20,12 +22,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{channel, Receiver};
 use std::thread::{scope, Scope, ScopedJoinHandle};
+use std::time::{Duration, SystemTime};
 
 const MIB: u64 = 1 << 20;
 
 /// A disk in memory, and above it a device that can be stopped.
 struct Disk {
     dm: Dm,
+    table: String,
     // The last to go.
     _under: NullDisk,
 }
@@ -37,7 +41,15 @@ impl Disk {
         let table = format!("{} 0", under.path.display());
         let dm = Dm::new(name, u64::from(mib) << 11, "linear", &table)?;
         let _under = under;
-        Ok(Disk { dm, _under })
+        Ok(Disk { dm, table, _under })
+    }
+
+    /// From now on every request fails, or none does.
+    fn fail(&self, all: bool) -> Result {
+        match all {
+            true => self.dm.switch("error", ""),
+            false => self.dm.switch("linear", &self.table),
+        }
     }
 
     fn env(&self, env: &Env) -> Env {
@@ -241,7 +253,7 @@ fn cut_short_under_writeback(env: &Env) -> Result {
             let write = start(s, || write_from(&device, 4 * MIB as usize, &f));
             ensure!(write.is_stopped()?, "the write has got its data");
             sync_range(&f, 0, 4096).ctx("sync_file_range")?;
-            source.dm.switch("error", "")?;
+            source.fail(true)?;
             drop(stopped);
             write.result()
         })?;
@@ -260,6 +272,35 @@ fn cut_short_under_writeback(env: &Env) -> Result {
     })
 }
 
+/// A time that an fsync could not make durable, for it could not read what it must change, is durable after the next.
+fn a_time_after_an_error(env: &Env) -> Result {
+    let disk = Disk::new("stopped", 192)?;
+    with_fs(&disk.env(env), &[], "", |m| {
+        let path = m.path("f");
+        let f = open(&path)?;
+        write_pattern(&f, 1, 0, 512)?;
+        m.sync()?;
+        // Neither the journal nor the cache has the record any more.
+        freeze(&m.dir()?).ctx("freeze")?;
+        thaw(&m.dir()?).ctx("thaw")?;
+        drop_caches()?;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        f.set_modified(time)?;
+        disk.fail(true)?;
+        let failed = f.sync_all();
+        disk.fail(false)?;
+        ensure!(failed.is_err(), "fsync has read nothing");
+        f.sync_all().ctx("the second fsync")?;
+        drop(f);
+        m.crash()?;
+        ensure!(
+            std::fs::metadata(&path)?.modified()? == time,
+            "another time"
+        );
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     ktap::run(
@@ -269,6 +310,7 @@ fn main() -> ExitCode {
             a_direct_write_up_to_eof,
             behind_the_size_on_disk,
             cut_short_under_writeback,
+            a_time_after_an_error,
         ],
         |_| {},
     )
