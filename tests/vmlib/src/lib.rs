@@ -13,6 +13,7 @@
 //! * [`gate`]: holds a task at a place in the filesystem (laboratory builds);
 //! * [`nullb`]: a disk in memory that is slow, fails, or has a cache, as a test wants it;
 //! * [`observe`]: kernel messages, tracepoints, calf's counters;
+//! * [`stopped`]: a disk that can be stopped, and threads that stand still because of it;
 //! * [`user`]: being somebody else than root;
 //! * [`xattr`]: extended attributes of a file;
 //! * [`sys`]: the few system calls that have no safe wrapper, and the only place with `unsafe`.
@@ -30,6 +31,7 @@ pub mod ktap;
 pub mod nullb;
 pub mod observe;
 pub mod rng;
+pub mod stopped;
 pub mod sys;
 pub mod user;
 pub mod xattr;

@@ -3,13 +3,12 @@
 //! What others may do while a request stands still half way, because a disk does not answer: the disk with the
 //! filesystem, or the one from which the data to be written comes.
 
-use calf_vmlib::dm::{load_target, Dm, Suspended};
+use calf_vmlib::dm::Suspended;
 use calf_vmlib::file::{
     check_pattern, open, open_direct, open_with, patterned, write_direct, write_pattern,
 };
 use calf_vmlib::fs::{drop_caches, with_fs};
-use calf_vmlib::gate::{is_blocked, until};
-use calf_vmlib::nullb::NullDisk;
+use calf_vmlib::stopped::{start, Disk};
 use calf_vmlib::sys::{
     freeze, sync_range, thaw, Aio, Aligned, Dir, Map, Queue, O_DIRECT, O_DSYNC, RWF_NOWAIT,
 };
@@ -20,82 +19,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{channel, Receiver};
-use std::thread::{scope, Scope, ScopedJoinHandle};
+use std::thread::scope;
 use std::time::{Duration, SystemTime};
 
 const MIB: u64 = 1 << 20;
-
-/// A disk in memory, and above it a device that can be stopped.
-struct Disk {
-    dm: Dm,
-    table: String,
-    // The last to go.
-    _under: NullDisk,
-}
-
-impl Disk {
-    fn new(name: &str, mib: u32) -> Result<Disk> {
-        load_target("dm-mod")?;
-        let under = NullDisk::new(&format!("{name}0"), mib, &[])?;
-        let table = format!("{} 0", under.path.display());
-        let dm = Dm::new(name, u64::from(mib) << 11, "linear", &table)?;
-        let _under = under;
-        Ok(Disk { dm, table, _under })
-    }
-
-    /// From now on every request fails, or none does.
-    fn fail(&self, all: bool) -> Result {
-        match all {
-            true => self.dm.switch("error", ""),
-            false => self.dm.switch("linear", &self.table),
-        }
-    }
-
-    fn env(&self, env: &Env) -> Env {
-        Env {
-            dev: self.dm.path.clone(),
-            ..env.clone()
-        }
-    }
-}
-
-/// Something that another thread does, and its number.
-struct Doing<'s, T> {
-    thread: ScopedJoinHandle<'s, Result<T>>,
-    tid: Receiver<i32>,
-}
-
-/// Starts `f` in another thread.
-fn start<'s, 'e, T: Send + 's>(
-    s: &'s Scope<'s, 'e>,
-    f: impl FnOnce() -> Result<T> + Send + 's,
-) -> Doing<'s, T> {
-    let (tell, tid) = channel();
-    let thread = s.spawn(move || {
-        // Who waits for it is there until the thread has ended.
-        let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
-        f()
-    });
-    Doing { thread, tid }
-}
-
-impl<T> Doing<'_, T> {
-    /// Waits until it has ended or stands still; whether it stands still.
-    fn is_stopped(&self) -> Result<bool> {
-        let tid = self.tid.recv().map_err(|_| "no thread")?;
-        let mut stopped = false;
-        until("the thread to end or to stand still", || {
-            stopped = is_blocked(tid);
-            stopped || self.thread.is_finished()
-        })?;
-        Ok(stopped)
-    }
-
-    fn result(self) -> Result<T> {
-        self.thread.join().expect("the thread panicked")
-    }
-}
 
 fn open_append(path: &Path, flags: i32) -> Result<File> {
     let mut options = OpenOptions::new();

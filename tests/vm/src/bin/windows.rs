@@ -9,6 +9,7 @@ use calf_vmlib::file::{
 use calf_vmlib::fs::{self as cfs, drop_caches, with_fs, Mounted};
 use calf_vmlib::gate::{is_blocked, until, Gate};
 use calf_vmlib::nullb::NullDisk;
+use calf_vmlib::stopped::{start, Disk};
 use calf_vmlib::sys::vfs::{shutdown, Shutdown};
 use calf_vmlib::sys::{sync_range, write_flags, Aio, Aligned, Dir, Loop, Map, Queue, RWF_ATOMIC};
 use calf_vmlib::{
@@ -22,6 +23,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::thread::scope;
 
 /// Bytes of the filesystem: small, so that it fills quickly.
 const SIZE: u64 = 64 << 20;
@@ -355,6 +357,54 @@ fn atomic_beside_direct(env: &Env) -> Result {
     Ok(())
 }
 
+/// A page into which a direct read stores is dirty again when that is over, whoever holds which lock, and blocks of it
+/// that were past EOF when it was pinned are holes. Writeback finds blocks for them while `fallocate` fills the
+/// holes of the range: it leaves those out.
+fn preallocated_under_a_pinned_page(env: &Env) -> Result {
+    const BLOCK: u64 = 1024;
+    const FAR: u64 = 1 << 20;
+    let disk = Disk::new("stopped", 192)?;
+    let source = Disk::new("source", 8)?;
+    let device = open_direct(&source.dm.path)?;
+    write_direct(&device, 2, 0, PAGE as usize)?;
+    with_fs(&disk.env(env), &["-b", "1024"], "", |m| {
+        let f = open(&m.path("f"))?;
+        write_pattern(&f, 1, 0, BLOCK)?;
+        let map = Map::new(&f, 0, PAGE as usize).ctx("mmap")?;
+        let gate = Gate::new(&m.dev, "wb_between")?;
+        scope(|s| {
+            let no_source = source.dm.suspend()?;
+            let device = &device;
+            let read = start(s, move || Ok(map.read_from(0, PAGE as usize, device, 0)?));
+            ensure!(read.is_stopped()?, "the page is not pinned");
+            // It becomes clean, and the rest of it a hole.
+            f.sync_all().ctx("fsync")?;
+            f.set_len(FAR)?;
+            write_pattern(&f, 3, FAR, PAGE)?;
+
+            let no_disk = disk.dm.suspend()?;
+            let prealloc = start(s, || fallocate(&f, FallocateFlags::empty(), 0, FAR + PAGE));
+            ensure!(prealloc.is_stopped()?, "fallocate had nothing to write");
+            drop(no_source);
+            ensure_eq!(read.result()?, PAGE as usize, "bytes read");
+
+            // The first of the two ranges is the block that was there.
+            gate.arm(f.metadata()?.ino(), 1)?;
+            let write = start(s, || Ok(sync_range(&f, 0, PAGE)?));
+            gate.wait()?;
+            drop(no_disk);
+            prealloc.result()?;
+            gate.release()?;
+            write.result()
+        })?;
+        m.check_idle()?;
+        drop_caches()?;
+        check_pattern(&f, 2, 0, PAGE)?;
+        check_zero(&f, PAGE, FAR - PAGE)?;
+        check_pattern(&f, 3, FAR, PAGE)
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -364,7 +414,8 @@ fn main() -> ExitCode {
         truncated_under_writeback,
         direct_write_fails_under_writeback,
         fsync_beside_another,
-        atomic_beside_direct
+        atomic_beside_direct,
+        preallocated_under_a_pinned_page
     ];
     ktap::run(&env, cases, |_| {})
 }
