@@ -3,7 +3,8 @@
 //! fallocate: preallocation, holes, zeros, unsharing.
 //!
 //! All of it runs with `i_rwsem` and `invalidate_lock` held exclusively and direct I/O drained
-//! before anything is looked at (C-FALLOC-DIOWAIT), so nothing becomes dirty meanwhile.
+//! before anything is looked at (C-FALLOC-DIOWAIT), so nobody makes anything dirty meanwhile, except a device that
+//! stores into a page which somebody has pinned: such a page is written at any time.
 
 use super::begin_unshare::UNSHARE;
 use super::begin_write::WRITE_OPS;

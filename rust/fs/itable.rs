@@ -13,7 +13,7 @@ use crate::algo::xattr::Name;
 use crate::format::inode::InodeRecord;
 use crate::format::types::{Ino, Kind};
 use crate::format::xattr::{form, Form, SECURITY};
-use crate::kapi::dentry::{Dentry, Negative, Tmpfile};
+use crate::kapi::dentry::{Dentry, FullTmpfile, Negative, Tmpfile};
 use crate::kapi::fs::InodeTables;
 use crate::kapi::icache::{self, Found, FreshInode, NascentInode, VfsFields};
 use crate::kapi::idmap::Idmap;
@@ -153,7 +153,7 @@ impl NewInode {
     }
 
     /// The record is in the table: publishes the inode as that of `file`.
-    pub(crate) fn instantiate_tmpfile(self, file: Tmpfile<'_, Calf>) {
+    pub(crate) fn instantiate_tmpfile<'a>(self, file: Tmpfile<'a, Calf>) -> FullTmpfile<'a> {
         self.0.inode().sb().data().count_inodes(1);
         self.0.instantiate_tmpfile(file)
     }

@@ -104,10 +104,10 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
         ));
         return Err(EINVAL);
     }
-    let mut journal = new
+    let opened = new
         .open_journal(&dev, geo.journal_start().get(), len)
         .inspect_err(|e| say.error(fmt!("journal cannot be opened: {:?}; run fsck.calf", e)))?;
-    let dirty = journal.needs_recovery();
+    let dirty = opened.needs_recovery();
     if dirty && opts.norecovery {
         say.warn(fmt!(
             "journal is not replayed: what is read may be old or damaged"
@@ -123,12 +123,13 @@ pub(crate) fn fill_super(new: NewSuper<'_, Calf>, fc: &FsContext, opts: &MountOp
     }
     // C11: the replay may bring in a newer superblock and newer descriptors than those on disk,
     // so whatever was read before it counts for nothing, except that the layout only grows.
-    if !opts.norecovery {
-        // A journal that is not loaded counts as aborted: nothing is written through it.
-        journal
+    let mut journal = if opts.norecovery {
+        opened.leave()
+    } else {
+        opened
             .load()
-            .inspect_err(|e| say.error(fmt!("journal cannot be loaded: {:?}; run fsck.calf", e)))?;
-    }
+            .inspect_err(|e| say.error(fmt!("journal cannot be loaded: {:?}; run fsck.calf", e)))?
+    };
     let after = read_super(&dev, bytes, say)?;
     // A growth may have been in the journal.
     if sup.geo.grown(after.geo.blocks()) != Ok(after.geo) {

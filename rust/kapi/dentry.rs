@@ -16,7 +16,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
-use kernel::error::{from_err_ptr, Result};
+use kernel::error::{from_err_ptr, to_result, Result};
 use kernel::sync::aref::{ARef, AlwaysRefCounted};
 use kernel::types::Opaque;
 
@@ -214,13 +214,29 @@ impl<'a, T: FileSystem> Deref for Negative<'a, T> {
 /// The pointer is valid for `'a`, the dentry of the file is negative.
 pub struct Tmpfile<'a, T: FileSystem>(NonNull<bindings::file>, PhantomData<&'a Inode<T>>);
 
-impl<T: FileSystem> Tmpfile<'_, T> {
+/// A file of `O_TMPFILE` that has its inode.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`, the dentry of the file is positive, and nobody else uses the file yet.
+#[must_use = "the VFS wants to hear of it"]
+pub struct FullTmpfile<'a>(NonNull<bindings::file>, PhantomData<&'a ()>);
+
+impl FullTmpfile<'_> {
+    /// Opens the file. Errors: what the `open` of the filesystem says.
+    pub(super) fn finish_open(self) -> Result {
+        // SAFETY: By the type invariant; `self` is used up, so it is done once.
+        to_result(unsafe { bindings::calf_finish_open(self.0.as_ptr()) })
+    }
+}
+
+impl<'a, T: FileSystem> Tmpfile<'a, T> {
     /// Wraps a raw file.
     ///
     /// # Safety
     ///
     /// `ptr` is valid for `'a`, and opened by `O_TMPFILE` on filesystem `T`, without inode.
-    pub unsafe fn from_raw<'a>(ptr: NonNull<bindings::file>) -> Tmpfile<'a, T> {
+    pub unsafe fn from_raw(ptr: NonNull<bindings::file>) -> Self {
         // INVARIANT: By the safety requirements.
         Tmpfile(ptr, PhantomData)
     }
@@ -236,12 +252,14 @@ impl<T: FileSystem> Tmpfile<'_, T> {
     /// # Safety
     ///
     /// As [`Negative::instantiate_new`]; the inode has one link.
-    pub unsafe fn instantiate_new(self, inode: ARef<Inode<T>>) {
+    pub unsafe fn instantiate_new(self, inode: ARef<Inode<T>>) -> FullTmpfile<'a> {
         let inode = ARef::into_raw(inode).as_ptr().cast();
         // SAFETY: The dentry is negative by the type invariant; it takes over the reference.
         unsafe { bindings::d_tmpfile(self.0.as_ptr(), inode) };
         // SAFETY: New and locked by the safety requirements; the dentry has a reference.
         unsafe { bindings::unlock_new_inode(inode) };
+        // INVARIANT: It has just got its inode, and is still ours.
+        FullTmpfile(self.0, PhantomData)
     }
 }
 

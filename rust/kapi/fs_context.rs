@@ -9,7 +9,7 @@ use super::block_dev::BlockDev;
 use super::export::{ExportOps, ExportTable};
 use super::fs::FileSystem;
 use super::inode::Inode;
-use super::jbd2::Journal;
+use super::jbd2::OpenedJournal;
 use super::super_block::SuperBlock;
 use super::super_ops::{drop_sb_data, SuperOps, SuperOpsTable};
 use super::xattr::{XattrOperations, XattrTable};
@@ -209,9 +209,9 @@ impl<'a, T: MountOps> NewSuper<'a, T> {
 
     /// Opens the journal in the region of `len` blocks from `start` on `dev`; it must go into
     /// the filesystem's data or be dropped.
-    pub fn open_journal(&self, dev: &BlockDev, start: u64, len: u32) -> Result<Journal> {
+    pub fn open_journal(&self, dev: &BlockDev, start: u64, len: u32) -> Result<OpenedJournal> {
         // SAFETY: The device stays open until the data of the superblock has been dropped.
-        unsafe { Journal::open(dev, start, len) }
+        unsafe { OpenedJournal::open(dev, start, len) }
     }
 
     /// Installs the filesystem's data, the operations and the constants.

@@ -8,7 +8,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::dentry::{Negative, Tmpfile};
+use super::dentry::{FullTmpfile, Negative, Tmpfile};
 use super::fs::FileSystem;
 use super::idmap::Idmap;
 use super::inode::{Inode, Times};
@@ -209,12 +209,12 @@ impl<T: FileSystem> NascentInode<T> {
     }
 
     /// The inode exists now and has no name: it is that of `file`.
-    pub fn instantiate_tmpfile(self, file: Tmpfile<'_, T>) {
+    pub fn instantiate_tmpfile<'a>(self, file: Tmpfile<'a, T>) -> FullTmpfile<'a> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again.
         let inode = unsafe { ManuallyDrop::take(&mut this.0) };
         // SAFETY: New and locked by us, and complete; made with one link.
-        unsafe { file.instantiate_new(inode) };
+        unsafe { file.instantiate_new(inode) }
     }
 
     /// The inode exists now, under a name that has no dentry yet; lets others use it.

@@ -2,9 +2,9 @@
 
 //! The journal (jbd2).
 //!
-//! A [`Journal`] hands out [`Handle`]s. A buffer is changed in two stages: [`Handle::write_access`]
-//! or [`Handle::create_access`] turn a [`BufferHead`] into a [`JournaledBuffer`] and may fail;
-//! [`JournaledBuffer::update`] changes the bytes and adds the buffer to the transaction in one go: there is no
+//! An [`OpenedJournal`] is loaded once; a [`Journal`] hands out [`Handle`]s. A buffer is changed in two stages:
+//! [`Handle::write_access`] or [`Handle::create_access`] turn a [`BufferHead`] into a [`JournaledBuffer`] and may
+//! fail; [`JournaledBuffer::update`] changes the bytes and adds the buffer to the transaction in one go: there is no
 //! way to the bytes without write access. A failure in the second stage aborts the journal, because jbd2 has
 //! no undo (C5).
 //!
@@ -26,7 +26,54 @@ use kernel::types::NotThreadSafe;
 /// A transaction id. Compared with wrap-around.
 pub type Tid = u32;
 
-/// A loaded or about to be loaded `journal_t`.
+/// A journal whose records are where the last mount has left them.
+pub struct OpenedJournal(Journal);
+
+impl OpenedJournal {
+    /// Opens the journal region of `len` blocks at block `start` of `dev`.
+    ///
+    /// Barriers are switched on here: jbd2 starts without them (C8).
+    ///
+    /// The superblock of the journal is read, nothing else. Errors: what jbd2 finds wrong with it.
+    ///
+    /// # Safety
+    ///
+    /// The device stays open until the journal is dropped.
+    pub(super) unsafe fn open(dev: &BlockDev, start: u64, len: u32) -> Result<Self> {
+        let len = i32::try_from(len).map_err(|_| EINVAL)?;
+        let size = i32::try_from(dev.block_size()).map_err(|_| EINVAL)?;
+        let bdev = dev.as_ptr();
+        // SAFETY: By the safety requirements.
+        let ptr = unsafe { bindings::jbd2_journal_init_dev(bdev, bdev, start, len, size) };
+        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(EIO)?;
+        // SAFETY: Just made.
+        unsafe { bindings::calf_jbd2_set_barrier(ptr.as_ptr()) };
+        // SAFETY: As above.
+        unsafe { bindings::calf_jbd2_set_region(ptr.as_ptr()) };
+        // INVARIANT: We own the new journal.
+        Ok(Self(Journal { ptr, target: None }))
+    }
+
+    /// Does the journal hold transactions that are not at home yet?
+    pub fn needs_recovery(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::calf_jbd2_needs_recovery(self.0.as_ptr()) }
+    }
+
+    /// Replays if needed and starts the commit thread.
+    pub fn load(self) -> Result<Journal> {
+        // SAFETY: By the type invariant; `self` is used up, so it is done once.
+        to_result(unsafe { bindings::jbd2_journal_load(self.0.as_ptr()) })?;
+        Ok(self.0)
+    }
+
+    /// Leaves the records alone. The journal counts as aborted: nothing is written through it.
+    pub fn leave(self) -> Journal {
+        self.0
+    }
+}
+
+/// A `journal_t`.
 ///
 /// # Invariants
 ///
@@ -70,44 +117,8 @@ unsafe extern "C" fn commit_callback<T: CommitCallback>(
 }
 
 impl Journal {
-    /// Opens the journal region of `len` blocks at block `start` of `dev`.
-    ///
-    /// Barriers are switched on here: jbd2 starts without them (C8).
-    ///
-    /// The superblock of the journal is read, nothing else. Errors: what jbd2 finds wrong with it.
-    ///
-    /// # Safety
-    ///
-    /// The device stays open until the journal is dropped.
-    pub(super) unsafe fn open(dev: &BlockDev, start: u64, len: u32) -> Result<Self> {
-        let len = i32::try_from(len).map_err(|_| EINVAL)?;
-        let size = i32::try_from(dev.block_size()).map_err(|_| EINVAL)?;
-        let bdev = dev.as_ptr();
-        // SAFETY: By the safety requirements.
-        let ptr = unsafe { bindings::jbd2_journal_init_dev(bdev, bdev, start, len, size) };
-        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(EIO)?;
-        // SAFETY: Just made.
-        unsafe { bindings::calf_jbd2_set_barrier(ptr.as_ptr()) };
-        // SAFETY: As above.
-        unsafe { bindings::calf_jbd2_set_region(ptr.as_ptr()) };
-        // INVARIANT: We own the new journal.
-        Ok(Self { ptr, target: None })
-    }
-
     fn as_ptr(&self) -> *mut bindings::journal_t {
         self.ptr.as_ptr()
-    }
-
-    /// Does the journal hold transactions that are not at home yet?
-    pub fn needs_recovery(&self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::calf_jbd2_needs_recovery(self.as_ptr()) }
-    }
-
-    /// Replays if needed and starts the commit thread.
-    pub fn load(&self) -> Result {
-        // SAFETY: By the type invariant.
-        to_result(unsafe { bindings::jbd2_journal_load(self.as_ptr()) })
     }
 
     /// Sets the object that hears of every commit, before the first handle starts. Errors: `EBUSY` if there

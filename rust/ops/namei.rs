@@ -16,7 +16,7 @@ use crate::fs::dir::{self, Content, Rename};
 use crate::fs::itable::{iget, new_child, new_inode};
 use crate::fs::{fileattr, Calf, Inode};
 use crate::kapi::attr::{Attr, Stat};
-use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Tmpfile, Unhashed};
+use crate::kapi::dentry::{Dentry, FullTmpfile, Named, Negative, Positive, Tmpfile, Unhashed};
 use crate::kapi::fileattr::FileAttr;
 use crate::kapi::inode_ops::{
     InodeOperations, InodeOps, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT,
@@ -181,11 +181,15 @@ impl InodeOperations for DirInode {
         sync(new_dir, tid)
     }
 
-    fn tmpfile(idmap: Idmap<'_>, dir: &Inode, file: Tmpfile<'_, Calf>, mode: u16) -> Result {
+    fn tmpfile<'a>(
+        idmap: Idmap<'_>,
+        dir: &Inode,
+        file: Tmpfile<'a, Calf>,
+        mode: u16,
+    ) -> Result<FullTmpfile<'a>> {
         let new = new_child(dir, idmap, file.dentry(), S_IFREG | mode & 0o7777, 0)?;
         dir::create_unnamed(&new)?;
-        new.instantiate_tmpfile(file);
-        Ok(())
+        Ok(new.instantiate_tmpfile(file))
     }
 
     fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, attr: Attr<'_>) -> Result {

@@ -13,7 +13,7 @@ use super::fiemap::FiemapInfo;
 use super::link_target::LinkTarget;
 use crate::bindings;
 use crate::kapi::attr::{Attr, Stat};
-use crate::kapi::dentry::{Dentry, Named, Negative, Positive, Tmpfile, Unhashed};
+use crate::kapi::dentry::{Dentry, FullTmpfile, Named, Negative, Positive, Tmpfile, Unhashed};
 use crate::kapi::fileattr::FileAttr;
 use crate::kapi::idmap::Idmap;
 use crate::kapi::inode::Inode;
@@ -122,12 +122,12 @@ pub trait InodeOperations: Sized {
     }
 
     /// Makes a regular file without a name for an `O_TMPFILE` open. No lock is held.
-    fn tmpfile(
+    fn tmpfile<'a>(
         _idmap: Idmap<'_>,
         _dir: &Inode<Self::FileSystem>,
-        _file: Tmpfile<'_, Self::FileSystem>,
+        _file: Tmpfile<'a, Self::FileSystem>,
         _mode: u16,
-    ) -> Result {
+    ) -> Result<FullTmpfile<'a>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

@@ -7,7 +7,7 @@
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use kernel::error::{code::ECHILD, from_result, to_result};
+use kernel::error::{code::ECHILD, from_result};
 use kernel::ffi::{c_char, c_int, c_uint};
 use kernel::str::{CStr, CStrExt as _};
 use kernel::sync::aref::ARef;
@@ -250,9 +250,8 @@ impl<O: InodeOperations> InodeOpsVTable<O> {
         // SAFETY: By the safety requirements; never NULL.
         let new = unsafe { Tmpfile::from_raw(NonNull::new_unchecked(file)) };
         from_result(|| {
-            O::tmpfile(idmap, dir, new, mode)?;
-            // SAFETY: The file has its inode now.
-            to_result(unsafe { bindings::calf_finish_open(file) }).map(|()| 0)
+            O::tmpfile(idmap, dir, new, mode)?.finish_open()?;
+            Ok(0)
         })
     }
 
