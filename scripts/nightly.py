@@ -185,6 +185,8 @@ def kernel(told, runner):
 
 
 def main():
+    if sys.argv[1:]:
+        die("%s: this takes no arguments, only variables: SUITES=, RUNNER=, FSTESTS=, AGAIN=" % " ".join(sys.argv[1:]))
     known = [s[0] for s in SUITES]
     asked = list(filter(None, re.split("[, ]+", os.environ.get("SUITES", "")))) or known
     unknown = [a for a in asked if a not in known]

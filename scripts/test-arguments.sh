@@ -83,6 +83,7 @@ refused "RERUN=all: give failed" FSTESTS="$fake" RERUN=all scripts/fstests.sh
 refused "COMPARE=nosuch: there is no" FSTESTS="$fake" COMPARE=nosuch scripts/fstests.sh
 refused "fstests-1k: give FSTESTS=" SUITES=fstests-1k scripts/nightly.py
 refused "no suite nosuch" SUITES=nosuch scripts/nightly.py
+refused "takes no arguments" scripts/nightly.py --help
 chosen() { # chosen TESTS RUN.PY-ARGUMENTS...
 	[ "$(tests/fstests/run.py --tree "$fake" --image none --out "$tmp" --list "${@:2}" | paste -sd ' ')" = "$1" ]
 }
