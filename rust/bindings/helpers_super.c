@@ -116,9 +116,19 @@ void calf_sb_start_intwrite(struct super_block *sb)
 	sb_start_intwrite(sb);
 }
 
+bool calf_sb_start_intwrite_trylock(struct super_block *sb)
+{
+	return sb_start_intwrite_trylock(sb);
+}
+
 void calf_sb_end_intwrite(struct super_block *sb)
 {
 	sb_end_intwrite(sb);
+}
+
+void calf_sb_set_wb_err(struct super_block *sb, int err)
+{
+	errseq_set(&sb->s_wb_err, err);
 }
 
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid)

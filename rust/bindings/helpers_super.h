@@ -47,7 +47,9 @@ bool calf_wbc_wait_for_inode(const struct writeback_control *wbc);
 
 bool calf_sb_is_dying(struct super_block *sb);
 void calf_sb_start_intwrite(struct super_block *sb);
+bool calf_sb_start_intwrite_trylock(struct super_block *sb);
 void calf_sb_end_intwrite(struct super_block *sb);
+void calf_sb_set_wb_err(struct super_block *sb, int err);
 void calf_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 bool calf_capable_sys_admin(void);
 bool calf_has_sys_admin(void);

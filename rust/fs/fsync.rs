@@ -6,6 +6,7 @@ use super::inode::Inode;
 use super::itable;
 use super::Calf;
 use crate::kapi::kiocb::File;
+use kernel::error::code::EAGAIN;
 use kernel::prelude::*;
 
 /// `fsync` of bytes `[start, end]` of a regular file, `fdatasync` if `datasync`.
@@ -14,10 +15,11 @@ use kernel::prelude::*;
 /// Errors of writeback are reported once for each open file.
 pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool) -> Result {
     let inode = file.inode();
-    if inode.sb().is_rdonly() {
-        // What was lost before the mount became read-only.
+    if inode.sb().data().opts().norecovery {
         return file.check_wb_err();
     }
+    // A read-only mount too: a forced remount (SysRq-U) leaves files open for writing, and what is written to them
+    // counts, as in XFS.
     inode.sb().data().check_shutdown()?;
     #[cfg(calf_lab)]
     crate::lab::dio::wait_for_tickets(inode);
@@ -37,20 +39,22 @@ pub(crate) fn fsync_file(file: &File<Calf>, start: u64, end: u64, datasync: bool
 
 /// Makes the metadata of an inode durable, and the device's cache with it: for directories too.
 pub(crate) fn fsync_metadata(inode: &Inode, datasync: bool) -> Result {
-    if inode.sb().is_rdonly() {
+    let sb = inode.sb().data();
+    if sb.opts().norecovery {
         return Ok(());
     }
-    let sb = inode.sb().data();
     sb.check_shutdown()?;
     if !datasync {
         // Times and attributes that live only in the VFS inode so far. Who writes the inode already may be
         // long about it, and its transaction would not be the one that is waited for.
-        if !inode.sync_record()? {
-            // Nothing else keeps a freeze from ending before this handle begins.
-            let _no_freeze = inode.sb().intwrite();
-            if !inode.sb().is_rdonly() {
+        match inode.sync_record() {
+            Ok(true) => {}
+            Ok(false) | Err(EAGAIN) => {
+                // Nothing else keeps a freeze from ending before this handle begins.
+                let _no_freeze = inode.sb().intwrite();
                 itable::log_inode(inode)?;
             }
+            Err(e) => return Err(e),
         }
     }
     let tid = inode.data().tid(datasync);

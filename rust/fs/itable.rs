@@ -21,7 +21,7 @@ use crate::kapi::inode::Times;
 use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::xattr::init_security;
 use core::ops::Deref;
-use kernel::error::code::ESTALE;
+use kernel::error::code::{EAGAIN, ESTALE};
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
@@ -236,13 +236,22 @@ pub(crate) fn log_inode(inode: &Inode) -> Result {
 /// `write_inode`: logs the record; with `wait` it is durable afterwards.
 ///
 /// The VFS takes the inode for clean before it asks, and asks nobody again after an error: what is in memory only would
-/// be lost with it.
+/// be lost with it. Nor does it tell anybody: syncfs learns of the error here, and fsync, which is told, tells it.
+///
+/// Errors: `EAGAIN` while the filesystem is frozen, which nobody may wait for here: `s_umount` may be held, and who
+/// thaws it needs that.
 pub(crate) fn write_inode(inode: &Inode, wait: bool) -> Result {
     let sb = inode.sb().data();
-    gate!(inode, WriteInode);
-    retry_nomem(|| log_inode(inode)).inspect_err(|_| {
+    let failed = fault!(inode, WriteInode);
+    let Some(_no_freeze) = inode.sb().try_intwrite() else {
+        inode.mark_dirty();
+        return Err(EAGAIN);
+    };
+    let logged = failed.and_then(|()| retry_nomem(|| log_inode(inode)));
+    logged.inspect_err(|&e| {
         if !sb.is_shutdown() {
             inode.mark_dirty();
+            inode.sb().set_wb_err(e);
         }
     })?;
     if wait {

@@ -174,7 +174,7 @@ impl Journal {
 
     /// Most blocks that one transaction may change.
     pub fn max_credits(&self) -> u32 {
-        // SAFETY: The journal is loaded.
+        // SAFETY: By the type invariant.
         unsafe { bindings::calf_jbd2_max_txn_buffers(self.as_ptr()) }.max(0) as u32
     }
 

@@ -9,7 +9,7 @@ use crate::bindings;
 use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::ptr;
-use kernel::error::{to_result, Result};
+use kernel::error::{to_result, Error, Result};
 use kernel::str::CStrExt as _;
 use kernel::types::{NotThreadSafe, Opaque};
 
@@ -104,6 +104,19 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { bindings::calf_sb_start_intwrite(self.as_ptr()) };
         IntWrite(self, NotThreadSafe)
     }
+
+    /// The same, for those who may not wait: `None` while the filesystem is frozen, or about to be.
+    pub fn try_intwrite(&self) -> Option<IntWrite<'_, T>> {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_start_intwrite_trylock(self.as_ptr()) }
+            .then(|| IntWrite(self, NotThreadSafe))
+    }
+
+    /// `syncfs` reports `err`, once for each open file.
+    pub fn set_wb_err(&self, err: Error) {
+        // SAFETY: The superblock is valid.
+        unsafe { bindings::calf_sb_set_wb_err(self.as_ptr(), err.to_errno()) }
+    }
 }
 
 /// The filesystem will not be frozen while this lives.
@@ -111,7 +124,7 @@ pub struct IntWrite<'a, T: FileSystem>(&'a SuperBlock<T>, NotThreadSafe);
 
 impl<T: FileSystem> Drop for IntWrite<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: Started by `SuperBlock::intwrite` in this task.
+        // SAFETY: Started by `SuperBlock::intwrite`, or `try_intwrite`, in this task.
         unsafe { bindings::calf_sb_end_intwrite(self.0.as_ptr()) }
     }
 }

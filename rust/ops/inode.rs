@@ -13,6 +13,7 @@ use crate::kapi::dentry::Positive;
 use crate::kapi::fileattr::FileAttr;
 use crate::kapi::inode_ops::{FiemapInfo, InodeOperations, InodeOps};
 use crate::kapi::iomap;
+use crate::kapi::memalloc::retry_nomem;
 use crate::kapi::Idmap;
 
 /// Inode operations of regular files.
@@ -44,7 +45,7 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
     if attr.sets_mode() || attr.sets_owner() {
         // As in XFS, who may do what is logged at once, and fdatasync waits for it: what an ordinary user has written
         // must not come back as a program that runs as root.
-        fs::itable::change_record(inode, |_| attr.copy_to(idmap, inode))?;
+        retry_nomem(|| fs::itable::change_record(inode, |_| attr.copy_to(idmap, inode)))?;
     } else {
         let _ext = inode.data().ext.write();
         attr.copy_to(idmap, inode);
@@ -56,8 +57,10 @@ pub(super) fn setattr(idmap: Idmap<'_>, dentry: Positive<'_, Calf>, mut attr: At
         let followed = acl::chmod(idmap, &dentry);
         if followed.is_err() && attr.size().is_none() && !attr.sets_owner() {
             // Without its ACL the mode says something else. A new owner or size must not keep the old bits.
-            inode.set_mode(mode);
-            inode.mark_dirty();
+            if fs::itable::change_record(inode, |_| inode.set_mode(mode)).is_err() {
+                inode.set_mode(mode);
+                inode.mark_dirty();
+            }
         }
         followed?;
     }

@@ -492,11 +492,17 @@ fn costs(env: &Env) -> Result {
                 f.write_all_at(&[7; 1024], 2 * i * 1024)?;
             }
             f.sync_all()?;
-            let g = open(&m.path("g"))?;
             let each = |t: Instant| t.elapsed().as_secs_f64() * 1e6 / count as f64;
-            let t = Instant::now();
-            clone_file(&g, &f)?;
-            let clone = each(t);
+            // The best of three, on a machine that does other things too.
+            let mut clone = f64::INFINITY;
+            for _ in 0..if count > 100_000 { 1 } else { 3 } {
+                let _ = std::fs::remove_file(m.path("g"));
+                let g = open(&m.path("g"))?;
+                let t = Instant::now();
+                clone_file(&g, &f)?;
+                clone = clone.min(each(t));
+            }
+            let g = open(&m.path("g"))?;
             let t = Instant::now();
             fallocate(&g, FallocateFlags::COLLAPSE_RANGE, 0, 1024)?;
             let collapse = each(t);

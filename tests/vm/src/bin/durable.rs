@@ -5,15 +5,16 @@
 
 use calf_vmlib::file::{
     check_pattern, clone_file, extents, fallocate, open, open_direct, open_with, patterned,
-    write_direct,
+    write_direct, write_pattern,
 };
 use calf_vmlib::fs::{self as cfs, each_block_size, with_fs, Mounted};
+use calf_vmlib::gate::until;
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::observe::{self, Trace};
 use calf_vmlib::sys::{self, Aio, Aligned, Dir, Queue, O_DIRECT, O_DSYNC, O_SYNC};
 use calf_vmlib::user::as_user;
 use calf_vmlib::{cases, ensure, ensure_eq, ktap, Context, Env, Fail, Result};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, StatVfsMountFlags};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -315,12 +316,44 @@ fn mount_to_umount(env: &Env) -> Result {
     Ok(())
 }
 
+/// A file that is open for writing when its filesystem becomes read-only by force: what it takes and syncs is durable.
+fn after_a_forced_remount(env: &Env) -> Result {
+    const LEN: u64 = 4096;
+    with_fs(env, &[], "", |m| {
+        let path = m.path("f");
+        let f = open(&path)?;
+        write_pattern(&f, 1, 0, 2 * LEN)?;
+        m.sync()?;
+        fs::write("/proc/sysrq-trigger", "u").ctx("SysRq-U")?;
+        let rdonly = || -> Result<bool> {
+            let flags = rustix::fs::statvfs(&m.mnt)?.f_flag;
+            Ok(flags.contains(StatVfsMountFlags::RDONLY))
+        };
+        until("the forced remount", || rdonly().unwrap_or(true))?;
+        ensure!(rdonly()?, "not read-only");
+        // In place, into a hole, and past EOF.
+        for at in [0, 2 * LEN, 9 * LEN] {
+            write_pattern(&f, 2, at, LEN)?;
+            f.sync_all().ctx("fsync")?;
+        }
+        drop(f);
+        m.crash()?;
+        let f = open(&path)?;
+        check_pattern(&f, 1, LEN, LEN)?;
+        for at in [0, 2 * LEN, 9 * LEN] {
+            check_pattern(&f, 2, at, LEN)?;
+        }
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
     ktap::run(
         &env,
         cases![
+            after_a_forced_remount,
             overwrite_is_one_request,
             other_devices,
             what_needs_a_commit,

@@ -11,7 +11,9 @@ use calf_vmlib::gate::{is_blocked, until, Gate};
 use calf_vmlib::nullb::NullDisk;
 use calf_vmlib::stopped::{start, Disk};
 use calf_vmlib::sys::vfs::{shutdown, Shutdown};
-use calf_vmlib::sys::{sync_range, write_flags, Aio, Aligned, Dir, Loop, Map, Queue, RWF_ATOMIC};
+use calf_vmlib::sys::{
+    freeze, sync_range, thaw, write_flags, Aio, Aligned, Dir, Loop, Map, Queue, RWF_ATOMIC,
+};
 use calf_vmlib::{
     cases, ensure, ensure_eq, ensure_errno, ktap, observe, Context, Env, Fail, Result,
 };
@@ -24,6 +26,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::thread::scope;
+use std::time::{Duration, SystemTime};
 
 /// Bytes of the filesystem: small, so that it fills quickly.
 const SIZE: u64 = 64 << 20;
@@ -405,6 +408,55 @@ fn preallocated_under_a_pinned_page(env: &Env) -> Result {
     })
 }
 
+/// Sectors that have been written to a device.
+fn writes(m: &Mounted) -> Result<u64> {
+    let path = format!("/sys/class/block/{}/stat", m.bdev());
+    let text = fs::read_to_string(&path).ctx(&path)?;
+    let field = text.split_whitespace().nth(6);
+    let field = field.and_then(|f| f.parse().ok());
+    field.ok_or_else(|| Fail::new(format!("{path}: {text}")))
+}
+
+/// A record that cannot be logged when it is to be written stays dirty: syncfs tells, nothing is logged into a filesystem
+/// that has been frozen since, and the next that asks for it gets it.
+fn a_record_that_was_not_logged(env: &Env) -> Result {
+    for freezes in [false, true] {
+        with_fs(env, &[], "", |m| {
+            let path = m.path("f");
+            let f = open(&path)?;
+            m.sync()?;
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            f.set_modified(time)?;
+            let gate = Gate::new(&m.dev, "write_inode")?;
+            gate.fail(f.metadata()?.ino(), 0)?;
+            if freezes {
+                let dir = m.dir()?;
+                freeze(&dir).ctx("freeze")?;
+                let before = writes(m)?;
+                rustix::fs::sync();
+                let after = writes(m)?;
+                thaw(&dir).ctx("thaw")?;
+                ensure_eq!(after, before, "sectors written, while frozen");
+            } else {
+                ensure_errno!(rustix::fs::syncfs(m.dir()?), Errno::IO, "syncfs");
+            }
+            ensure!(gate.has_failed()?, "nobody has written the record");
+            if freezes {
+                f.sync_all().ctx("fsync")?;
+            } else {
+                m.sync()?;
+            }
+            drop(f);
+            m.crash()?;
+            let now = fs::metadata(&path)?.modified()?;
+            ensure!(now == time, "another time: {now:?}");
+            Ok(())
+        })
+        .ctx(if freezes { "freeze" } else { "syncfs" })?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let env = Env::new();
     observe::mount_debugfs();
@@ -415,7 +467,8 @@ fn main() -> ExitCode {
         direct_write_fails_under_writeback,
         fsync_beside_another,
         atomic_beside_direct,
-        preallocated_under_a_pinned_page
+        preallocated_under_a_pinned_page,
+        a_record_that_was_not_logged
     ];
     ktap::run(&env, cases, |_| {})
 }
