@@ -250,3 +250,29 @@ fn an_empty_unlinked_directory_is_sound() {
     b.finish(&memory);
     assert_clean(&memory);
 }
+
+/// A link that says it has no name, but has one, and whose size or target is wrong as well.
+#[test]
+fn a_named_link_without_links() {
+    let (memory, geo, _) = full(10, 20000);
+    let before = files(&memory, geo);
+    let long = Ino::new(before[b"/sub/long".as_slice()].ino);
+    // The target is there: the size follows it.
+    let sized = memory.clone();
+    change(&sized, long, |rec| {
+        rec.nlink = 0.into();
+        rec.size = (rec.size.get() + 1).into();
+    });
+    let (out, _) = repair(&sized, Mode::Repair);
+    assert_eq!(out.losses, 0);
+    same_content(&before, &files(&sized, geo), "size");
+    // It is not: the link goes, and the name with it.
+    let gone = memory.clone();
+    change(&gone, long, |rec| {
+        rec.nlink = 0.into();
+        rec.root = InlineRoot::empty(Kind::Symlink);
+    });
+    let (out, lines) = repair(&gone, Mode::Repair);
+    assert!(out.losses > 0, "{lines:#?}");
+    assert!(!files(&gone, geo).contains_key(b"/sub/long".as_slice()));
+}

@@ -409,25 +409,39 @@ impl Gather<'_, '_, '_> {
             whole &= *key == i && (piece.len() == CHUNK || last);
             target.extend_from_slice(piece);
         }
-        let (size, len) = (rec.size.get(), target.len());
-        whole &= len as u64 == size || !node.rewrite;
-        // What is being removed may have lost its target already.
-        let leaving = rec.nlink.get() == 0;
-        if (!whole || len == 0 || len > TARGET_MAX) && !leaving {
-            self.report.lost(format_args!(
-                "inode {ino}: symbolic link of {size} bytes whose target cannot be read; dropped with its names"
-            ));
-            return None;
+        node.rewrite |= !whole;
+        // What is being removed may have lost its target already; if it stays after all, `names` judges it.
+        if rec.nlink.get() == 0 {
+            return Some(target);
         }
-        if size != len as u64 && !leaving {
-            self.report.done(format_args!(
-                "inode {ino}: symbolic link of {size} bytes with a target of {len}; size set"
-            ));
-            node.rec.size = (len as u64).into();
-            node.changed = true;
-        }
-        Some(target)
+        whole &= target.len() as u64 == rec.size.get() || !node.rewrite;
+        judge_target(ino, node, target.len(), whole, self.report).then_some(target)
     }
+}
+
+/// Whether the symbolic link `ino` can be kept, whose target has `len` bytes and may be `whole`. If so, its size is that.
+pub fn judge_target(
+    ino: u64,
+    node: &mut Node,
+    len: usize,
+    whole: bool,
+    report: &mut Report,
+) -> bool {
+    let size = node.rec.size.get();
+    if !whole || len == 0 || len > TARGET_MAX {
+        report.lost(format_args!(
+            "inode {ino}: symbolic link of {size} bytes whose target cannot be read; dropped with its names"
+        ));
+        return false;
+    }
+    if size != len as u64 {
+        report.done(format_args!(
+            "inode {ino}: symbolic link of {size} bytes with a target of {len}; size set"
+        ));
+        node.rec.size = (len as u64).into();
+        node.changed = true;
+    }
+    true
 }
 
 /// The record of an inode of which nothing but its number is known.

@@ -10,7 +10,7 @@ use calf_core::format::inode::{MAX_INO, S_IFDIR};
 use calf_core::format::super_block::ROOT_INO;
 
 use super::attrs::Attributes;
-use super::gather::new_record;
+use super::gather::{judge_target, new_record};
 use super::model::{Content, Entry, Model, Node};
 use super::types::may_be_bare;
 use crate::report::Report;
@@ -21,6 +21,7 @@ const ROOT: u64 = ROOT_INO.get();
 pub fn settle(model: &mut Model, report: &mut Report) {
     root(model, report);
     orphans(model, report);
+    targets(model, report);
     entries(model, report);
     let mut found = LostFound::new(model);
     unnamed(model, &mut found, report);
@@ -75,6 +76,20 @@ fn orphans(model: &mut Model, report: &mut Report) {
             ));
         }
     }
+}
+
+/// Judges the targets of the symbolic links that seemed to be on their way out and are not.
+fn targets(model: &mut Model, report: &mut Report) {
+    let before = model.inodes.len();
+    model.inodes.retain(|&ino, node| {
+        let Content::Link(target) = &node.content else {
+            return true;
+        };
+        let len = target.len();
+        let whole = len as u64 == node.rec.size.get() || !node.rewrite;
+        node.rec.nlink.get() != 0 || judge_target(ino, node, len, whole, report)
+    });
+    model.inode_tree.rewrite |= model.inodes.len() < before;
 }
 
 /// Inodes that could as well be of the type a name says: neither their tree nor another name
